@@ -24,13 +24,16 @@ from rt_twisted.actions.chain import Route, RouteChain, RouteEntry
 from rt_twisted.actions.chain_lines import build_line
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.later import LaterAction, LaterPortProtocol
 from rt_twisted.actions.response_chain import ResponseChains
-from rt_twisted.actions.static import StaticAction
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.codecs.route_lines import Chain, LineWord, parse_line, split_word
 from rt_twisted.http.interfaces import IExchange, IPortProtocol
 from rt_twisted.metrics.responses import SUBSCRIBERS
-from rt_twisted.model.load_object import check_interface, find_object, load_object
+from rt_twisted.model.errors import HttpError
+from rt_twisted.model.load_object import check_interface, find_object
+from rt_twisted.rtmp.start import is_rtmp, tunnel_route
+from rt_twisted.rtsp.start import is_rtsp
 
 _log = Logger()
 
@@ -106,7 +109,7 @@ DEFAULT = (
     r"/jquery\.(sse|sse\.simple|eventsource)\.js$ page:jquery.sse.js",
 )
 
-_TUNNEL_ROUTES = "rt_twisted.rtmp.tunnel_action.tunnel_routes"
+_RECOGNIZE = {"rtmp": is_rtmp, "rtsp": is_rtsp}
 _FILES = (LineWord.STATIC_MAP, LineWord.CHECK_STATIC)
 _PASSWORD = re.compile(r"(password|view_key)=(?:\\.|[^,\\])*")
 _URL_LOGIN = re.compile(r"://[^,]*@")
@@ -126,8 +129,9 @@ class Routes:
         self._entries = listed = list(entries)
         requests = [entry for entry in listed if entry.chain is Chain.REQUEST]
         self._routes = [entry for entry in listed if isinstance(entry, Route)]
-        if any(getattr(route.action, "word", "") == "rtmp" for route in self._routes):
-            requests += load_object(_TUNNEL_ROUTES)(requests)
+        rtmp = [each for each in self._routes if getattr(each.action, "word", "") == "rtmp"]
+        if rtmp and rtmp[0].context is not None:
+            requests.append(tunnel_route(rtmp[0].context))
         self._chain = RouteChain(requests)
         self._internal = RouteChain(one for one in listed if one.chain is Chain.INTERNAL)
         self.responses = ResponseChains(listed)
@@ -144,7 +148,13 @@ class Routes:
         """
         Return the actions that provide `IPortProtocol`, in the order of their lines.
         """
-        return [one.action for one in self._routes if IPortProtocol.providedBy(one.action)]
+        found = []
+        for action in [one.action for one in self._routes]:
+            if IPortProtocol.providedBy(action):
+                found.append(action)
+            elif isinstance(action, LaterAction) and action.word in _RECOGNIZE:
+                found.append(LaterPortProtocol(action, _RECOGNIZE[action.word]))
+        return found
 
     def keep_services(self, running: Routes) -> Routes:
         """
@@ -272,7 +282,8 @@ def parse_entry(line: str, context: ActionContext) -> RouteEntry:
         return entry
     if parsed.word in _FILES:
         # A path may have what arguments cannot: a comma, an equals sign.
-        return Route(parsed.pattern, None, StaticAction(parsed.arguments), line, fallback=True)
+        static = _find_class("static")(parsed.arguments)
+        return Route(parsed.pattern, None, static, line, fallback=True)
     action, given = _build(parsed.action, parsed.arguments, parsed.groups, context)
     takes_over = getattr(action, "counts_as", "") == SUBSCRIBERS
     if parsed.chain in (Chain.RESPONSE, Chain.FINAL) and not takes_over:
@@ -282,6 +293,22 @@ def parse_entry(line: str, context: ActionContext) -> RouteEntry:
     condition = (parsed.pattern, parsed.method)
     fallback = parsed.is_fallback
     return Route(*condition, action, line, given, parsed.test, fallback, parsed.chain)
+
+
+def parse_later(line: str, context: ActionContext) -> Route:
+    """
+    Parse a built-in route line; its action is built when it is first used.
+    """
+    parsed = parse_line(*split_word(line))
+    later = LaterAction(parsed.action, partial(_build_later, line, context))
+    return Route(parsed.pattern, parsed.method, later, line, context, parsed.test)
+
+
+def _build_later(line: str, context: ActionContext) -> Any:
+    try:
+        return parse_route(line, context).action
+    except ValueError as error:  # a package was replaced on disk since the start
+        raise HttpError(503, str(error)) from error
 
 
 def parse_route(line: str, context: ActionContext) -> Route:

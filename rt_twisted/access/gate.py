@@ -14,7 +14,7 @@ from rt_twisted.access.questions import Question
 from rt_twisted.codecs.basic_auth import basic_password
 from rt_twisted.codecs.origins import matches_origin
 from rt_twisted.codecs.trace_context import TRACE, trace_headers
-from rt_twisted.codecs.websocket import offered_key
+from rt_twisted.codecs.websocket_keys import offered_key
 from rt_twisted.model.errors import HttpError
 
 _WORDS = ("anyone", "token", "app")

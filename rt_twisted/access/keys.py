@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from rt_twisted.codecs.basic_auth import CHALLENGE, basic_password
-from rt_twisted.codecs.websocket import offered_key
+from rt_twisted.codecs.websocket_keys import offered_key
 from rt_twisted.codecs.wildcards import Wildcard
 from rt_twisted.model.errors import HttpError
 

@@ -19,6 +19,7 @@ from rt_twisted.actions.chain_run import ChainRun, ChainStep, Groups
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.effects import NO_EFFECTS
 from rt_twisted.actions.interfaces import Match
+from rt_twisted.actions.later import built
 from rt_twisted.actions.request_variables import RoutedRequest, VariableSource
 from rt_twisted.codecs.route_lines import METHOD, Chain
 from rt_twisted.codecs.route_tests import RouteTest
@@ -292,7 +293,7 @@ class RouteChain:
         allowed: set[str] = set()
         spare: Found | None = None
         for route, found, groups in self._chain.reached(run):
-            action = route.action
+            action = built(route.action)
             if route.fallback and not _covers(action, path, found):
                 spare = spare or _last_resort(action, method, run, found, groups)
                 continue
@@ -300,7 +301,7 @@ class RouteChain:
                 if route.method in (None, method):
                     return run, None, set()
                 continue
-            if _serves(route, method, asked):
+            if _serves(route, action, method, asked):
                 result = action, make_match(run, found, groups)
                 if self._chain.is_static and not route.fallback:
                     self._keep((method, path, asked), result)
@@ -334,8 +335,7 @@ def make_match(run: ChainRun, found: re.Match[str], groups: Groups) -> Match:
     )
 
 
-def _serves(route: Route, method: str, asked: bool) -> bool:
-    action = route.action
+def _serves(route: Route, action: Any, method: str, asked: bool) -> bool:
     if method in getattr(action, "port_methods", ()):
         return True
     methods = action.methods if route.method is None else (route.method,)

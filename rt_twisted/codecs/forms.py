@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-import multipart
-
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.query import FORM, MAX_FIELDS, media_type
+from rt_twisted.model.load_object import load_part
 
 MULTIPART = "multipart/form-data"
 
@@ -54,6 +53,7 @@ def _unquote(text: bytes) -> bytes:
 
 
 def _parse_multipart(content_type: str, body: bytes) -> FormFields:
+    multipart = load_part("multipart")  # few publishers send such forms
     fields: FormFields = []
     name = b""
     pieces: list[bytes] = []

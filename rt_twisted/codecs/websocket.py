@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from base64 import b64decode, b64encode, urlsafe_b64decode
+from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,13 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.headers import build_extension, parse_extension
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.websocket_keys import KEY_PREFIX, read_key, split_list
 
 VERSION = "13"
 DEFLATE = "permessage-deflate"
 MAX_CONTROL_PAYLOAD = 125  # bytes of a control frame's payload (5.5)
 MAX_CLOSE_REASON = MAX_CONTROL_PAYLOAD - 2
-KEY_PREFIX = "key."  # of a subprotocol that contains a publish key
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, 5.6.2
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # 1.3
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692, 7.2.1: the end of every compressed message, never sent
 
@@ -249,23 +248,6 @@ def negotiate(
     return WebSocketHandshake(key, chosen, deflate, extension)
 
 
-def offered_key(offer: str | None) -> bytes | None:
-    """
-    Return the publish key in `Sec-WebSocket-Protocol`, the only header that a page can set.
-
-    It is an entry of `key.` and the key in base64url without padding (RFC 4648, 5).
-
-    Returns:
-        None without a key, or if it is malformed, which `negotiate` refuses.
-    """
-    if not offer or KEY_PREFIX not in offer:
-        return None
-    for name in _split_list(offer):
-        if name.startswith(KEY_PREFIX):
-            return _read_key(name)
-    return None
-
-
 def accept_key(key: str) -> str:
     """
     Return the value of `Sec-WebSocket-Accept` (4.2.2, step 5.4).
@@ -304,26 +286,16 @@ def _choose_subprotocol(offer: str | None, supported: Sequence[str]) -> str:
     if not offer:
         return ""
     names = []
-    for name in _split_list(offer):
+    for name in split_list(offer):
         if not name.startswith(KEY_PREFIX):
             names.append(name)
-        elif _read_key(name) is None:
+        elif read_key(name) is None:
             raise RemoteProtocolError(f"{KEY_PREFIX} is followed by a key in base64url")
     if not names:
         raise RemoteProtocolError("offer a subprotocol beside the key, such as realtime")
     if supported:
         return next((name for name in names if name in supported), "")
     return next((name for name in names if _TOKEN.fullmatch(name)), "")
-
-
-def _read_key(name: str) -> bytes | None:
-    text = name.removeprefix(KEY_PREFIX)
-    if not _BASE64URL.fullmatch(text):
-        return None
-    try:
-        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except Error:
-        return None
 
 
 def _is_key(key: str) -> bool:
@@ -333,9 +305,5 @@ def _is_key(key: str) -> bool:
         return False
 
 
-def _split_list(value: str | None) -> list[str]:
-    return [item.strip() for item in (value or "").split(",")]
-
-
 def _split_tokens(value: str | None) -> list[str]:
-    return _split_list(value.lower()) if value else []
+    return split_list(value.lower()) if value else []

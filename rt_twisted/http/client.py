@@ -14,16 +14,9 @@ from typing import Any, ClassVar
 
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    UNIXClientEndpoint,
-    wrapClientTLS,
-)
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from rt_twisted.codecs.http_url import HttpUrl
@@ -36,6 +29,7 @@ from rt_twisted.http.client_exchange import (
 )
 from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.http.upstream_connection import UpstreamConnection
+from rt_twisted.model.load_object import load_object
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 15.0  # for which a connection without a request is kept
@@ -158,17 +152,22 @@ class HttpClient:
             self._timer = None
 
     def _connect(self, url: HttpUrl) -> Deferred[Any]:
+        endpoints = load_object("twisted.internet.endpoints")  # most daemons ask no application
         endpoint: Any
         if url.socket:
-            endpoint = UNIXClientEndpoint(self._reactor, url.socket, CONNECT_SECONDS)
+            endpoint = endpoints.UNIXClientEndpoint(self._reactor, url.socket, CONNECT_SECONDS)
         elif isIPAddress(url.host):
             # HostnameEndpoint takes 0.3 seconds more until it fails.
-            endpoint = TCP4ClientEndpoint(self._reactor, url.host, url.port, CONNECT_SECONDS)
+            endpoint = endpoints.TCP4ClientEndpoint(
+                self._reactor, url.host, url.port, CONNECT_SECONDS
+            )
         else:
-            endpoint = HostnameEndpoint(self._reactor, url.host, url.port, CONNECT_SECONDS)
+            endpoint = endpoints.HostnameEndpoint(
+                self._reactor, url.host, url.port, CONNECT_SECONDS
+            )
         if url.scheme == "https":
-            options = optionsForClientTLS(url.host, self._trust)
-            endpoint = wrapClientTLS(options, endpoint)
+            options = load_object("twisted.internet.ssl.optionsForClientTLS")(url.host, self._trust)
+            endpoint = endpoints.wrapClientTLS(options, endpoint)
         factory = Factory.forProtocol(partial(UpstreamConnection, self._release))
         factory.noisy = False
         found: Deferred[Any] = endpoint.connect(factory)

@@ -15,9 +15,7 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.installed import AT_START
-
-OWN = "rt_twisted."
+from rt_twisted.model.installed import AT_START, PACKAGES
 
 
 def find_object(kind: str, known: Mapping[str, Any], name: str) -> Any:
@@ -50,7 +48,7 @@ def load_object(name: str) -> Any:
         ValueError: there is no such object, or importing its module fails; or it is a part of
             the daemon, and one of its packages was replaced on disk since the start.
     """
-    if name.startswith(OWN) and name.rpartition(".")[0] not in sys.modules:
+    if name.partition(".")[0] in PACKAGES and not _is_loaded(name):
         changed = AT_START.changed()
         if changed:
             text = f"{', '.join(changed)} changed on disk since the start"
@@ -102,6 +100,11 @@ def check_interface(interface: type[Interface], found: object, subject: str) -> 
         verifyObject(interface, found)
     except Invalid as error:
         raise ValueError(f"{subject}: {' '.join(str(error).split())}") from None
+
+
+def _is_loaded(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    return name in sys.modules or hasattr(sys.modules.get(module), attribute)
 
 
 class _NoModule(Exception):

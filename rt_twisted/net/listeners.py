@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet import unix
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -69,6 +69,34 @@ def tune_listener(port: IListeningPort, dead_after: float) -> None:
         (_TCP_NOTSENT_LOWAT, NOTSENT_LOWAT),
     ):
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+@implementer(IStreamServerEndpoint)
+@dataclass(frozen=True, slots=True)
+class TcpPort:
+    """
+    An endpoint that listens on a TCP port.
+
+    Args:
+        reactor: the reactor.
+        port: its number.
+        interface: the address; `::` and the like for IPv6.
+        backlog: of connections that wait for accept(2).
+    """
+
+    reactor: Any
+    port: int
+    interface: str
+    backlog: int
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        return execute(
+            self.reactor.listenTCP,
+            self.port,
+            factory,
+            backlog=self.backlog,
+            interface=self.interface,
+        )
 
 
 @implementer(IStreamServerEndpoint)

@@ -19,9 +19,9 @@ from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, Strea
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp.connection import RtmpConnection
-from rt_twisted.rtmp.handshake import VERSION
 from rt_twisted.rtmp.publishing import METHOD, PublishTarget, RtmpRoutes
 from rt_twisted.rtmp.request import RtmpClient, RtmpRequest
+from rt_twisted.rtmp.start import is_rtmp
 from rt_twisted.rtmp.waiting import WaitingConnections
 
 
@@ -73,7 +73,7 @@ class RtmpAction:
         raise HttpError(400, "publish by RTMP: the address begins with rtmp://")
 
     def matches(self, start: bytes) -> bool | None:
-        return start[:1] == VERSION
+        return is_rtmp(start)
 
     def accept(self, connection: StreamHandle, peer: PeerInfo) -> None:
         assert connection.find is not None

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hmac
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.rtmp.start import VERSION
 
-VERSION = b"\x03"
 SIZE = 1536  # bytes of C1, C2, S1 and S2
 
 _DIGEST = 32

@@ -18,7 +18,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
 from rt_twisted.net.transports import end_half_closed
-from rt_twisted.rtmp.handshake import VERSION
+from rt_twisted.rtmp.start import VERSION
 
 
 @implementer(IHalfCloseableProtocol)

@@ -4,15 +4,13 @@ The requests of RTMPT: open, send, idle and close.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from zope.interface import implementer
 
 from rt_twisted.access.keys import CREDENTIAL_HEADERS
-from rt_twisted.actions.chain import Route, RouteEntry
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
@@ -21,7 +19,6 @@ from rt_twisted.http.interfaces import IExchange
 from rt_twisted.media.unit import MAX_UNIT
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError
-from rt_twisted.rtmp.action import RtmpAction
 from rt_twisted.rtmp.connection import RtmpConnection
 from rt_twisted.rtmp.publishing import RtmpRoutes
 from rt_twisted.rtmp.request import RtmpClient
@@ -32,23 +29,7 @@ TYPE = "application/x-fcs"
 MAX_BODY = 4 * MAX_UNIT  # bytes of a request: the largest frame that can be configured, twice
 MAX_FIRST_BODY = 256 * 1024  # bytes of a request before the client publishes
 
-_PATH = re.compile(r"^/(open|send|idle|close)/(?:([\w-]{1,100})(?:/\d+)?)?$")
 _POLL_SOON = b"\x01"  # how soon the client asks for more; others are up to 33
-
-
-def tunnel_routes(entries: Iterable[RouteEntry]) -> list[Route]:
-    """
-    Return the route of the paths that RTMPT has, if one of *entries* is an `rtmp:` route.
-
-    It serves what no other line claims.
-    """
-    actions = [entry.action for entry in entries if isinstance(entry, Route)]
-    if any(isinstance(action, RtmpTunnelAction) for action in actions):
-        return []
-    action = next((action for action in actions if isinstance(action, RtmpAction)), None)
-    if action is None:
-        return []
-    return [Route(_PATH, None, RtmpTunnelAction(action.context), fallback=True)]
 
 
 @implementer(IAction)

@@ -30,10 +30,11 @@ from rt_twisted.rtsp.camera_url import CameraUrl, parse_camera_url
 from rt_twisted.rtsp.fetching import Fetcher
 from rt_twisted.rtsp.interfaces import DialogueConnection, RecordingSink
 from rt_twisted.rtsp.plain import PrefixedFrames, RawPackets
-from rt_twisted.rtsp.port import accept_rtsp, is_rtsp, server_of
+from rt_twisted.rtsp.port import accept_rtsp, server_of
 from rt_twisted.rtsp.presentation import Announcement
 from rt_twisted.rtsp.recording import LivePackets, PacketPublisher, Recording
 from rt_twisted.rtsp.requests import RtspExchange
+from rt_twisted.rtsp.start import is_rtsp
 from rt_twisted.rtsp.tunnel import open_tunnel
 
 

@@ -21,9 +21,10 @@ from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, Strea
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.interfaces import DialogueConnection
-from rt_twisted.rtsp.port import accept_rtsp, is_rtsp
+from rt_twisted.rtsp.port import accept_rtsp
 from rt_twisted.rtsp.presentation import Announcement
 from rt_twisted.rtsp.requests import RtspExchange
+from rt_twisted.rtsp.start import is_rtsp
 
 _TARGET = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|(\d{1,3}(?:\.\d{1,3}){3})):(\d{1,5})")
 

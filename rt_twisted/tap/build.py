@@ -5,8 +5,6 @@ Builds a server, or the parent of worker processes, from the options.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +13,6 @@ from twisted.logger import Logger
 
 from rt_twisted.access.key_sets import KeySets
 from rt_twisted.access.revocations import Revocations
-from rt_twisted.actions.admin.bus import AdminBus
 from rt_twisted.actions.context import SharedState
 from rt_twisted.brokers import EMBEDDED
 from rt_twisted.http.context import HttpContext
@@ -24,6 +21,7 @@ from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.metrics.metrics import resident_memory
 from rt_twisted.metrics.responses import ResponseMetrics
+from rt_twisted.model.load_object import load_object
 from rt_twisted.model.settings import read_retention
 from rt_twisted.net.hold_watch import HoldWatch
 from rt_twisted.net.idle_collector import IdleCollector
@@ -32,23 +30,22 @@ from rt_twisted.net.signals import hold_signals
 from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.routes import Routes, RouteServices
 from rt_twisted.tap.access_log import AccessLog
-from rt_twisted.tap.announce import Listening, announce
+from rt_twisted.tap.announce import Listening
 from rt_twisted.tap.audit_log import AuditLog
-from rt_twisted.tap.daemon import Daemon, ExporterService, MetricsSource
+from rt_twisted.tap.daemon import Daemon
 from rt_twisted.tap.endpoints import make_endpoints
 from rt_twisted.tap.factories import (
     make_app,
     make_broker,
     make_context,
     make_cors,
-    make_exporter,
     make_further_hub,
     make_sidecars,
     open_access_log,
     open_audit_log,
     open_log,
-    setting_error,
 )
+from rt_twisted.tap.first_use import load_all, loads_all
 from rt_twisted.tap.limits import (
     read_http_limits,
     read_hub_limits,
@@ -56,18 +53,12 @@ from rt_twisted.tap.limits import (
 )
 from rt_twisted.tap.logfiles import LogFile, Logged
 from rt_twisted.tap.options import Options
-from rt_twisted.tap.reload import ParentReloader, Reloader
+from rt_twisted.tap.reload import Reloader
+from rt_twisted.tap.reporting import add_exporter, announce_by_settings
 from rt_twisted.tap.routing import make_routes
 from rt_twisted.tap.runner import is_twist, log_by_twist
-from rt_twisted.tap.settings import SettingError
 from rt_twisted.tap.start import StartReport
-from rt_twisted.workers.control import ControlClient
-from rt_twisted.workers.forker import Forker
-from rt_twisted.workers.handoff import ConnectionHandoff
 from rt_twisted.workers.sidecars import SidecarSupervisor
-from rt_twisted.workers.sockets import InheritedListeners, ListenerBinder
-from rt_twisted.workers.stats import StatsAggregator
-from rt_twisted.workers.supervisor import Supervisor
 
 _log = Logger()
 
@@ -91,6 +82,8 @@ def build(options: Options, reactor: Any) -> IService:
         syslog=twistd["prefix"] if twistd and twistd.get("syslog") else None,
     )
     if worker is not None:
+        from rt_twisted.workers.sockets import InheritedListeners
+
         hold_signals()
         services = logged(worker.number)
         build_server(services, options, reactor, log, InheritedListeners(reactor, worker.sockets))
@@ -113,7 +106,9 @@ def build(options: Options, reactor: Any) -> IService:
         _log.warn("{note}", note=note)
     sidecars = SidecarSupervisor(reactor, make_sidecars(options), options.folder)
     if options["workers"] > 1:
-        build_parent(services, options, reactor, log, sidecars)
+        # By name, as only this needs the modules of the supervisor.
+        build_parent = load_object("rt_twisted.tap.parent.build_parent")
+        build_parent(services, options, reactor, log, sidecars, build_server)
     else:
         build_server(services, options, reactor, log, reactor, sidecars)
     return services
@@ -147,9 +142,12 @@ def build_server(
         services.addService(broker)
     hub = Hub(broker, reactor, read_retention(options), read_hub_limits(options))
     hubs = HubRegistry(hub, partial(make_further_hub, services, options, reactor))
-    control = ControlClient(reactor, worker.control_socket, hub) if worker is not None else None
-    handoff = None
+    control = handoff = None
     if worker is not None:
+        from rt_twisted.workers.control import ControlClient
+        from rt_twisted.workers.handoff import ConnectionHandoff
+
+        control = ControlClient(reactor, worker.control_socket, hub)
         handoff = ConnectionHandoff.inherited(
             reactor, worker.daemon_id, worker.number, worker.handoff_sockets
         )
@@ -185,11 +183,13 @@ def build_server(
     server = HttpServer(HttpContext(reactor, routes.find, limits, cors, app, responses, inbound))
     server.context.port_protocols = routes.port_protocols
     if worker is None:
-        _export(services, options, reactor, hub)
+        add_exporter(services, options, reactor, hub)
     endpoints = list(make_endpoints(options, listening, server.acceptableProtocols()))
     certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
     if certificates:
         server.load_http2()  # ALPN offers it
+    if loads_all(options):
+        load_all()
     key_sets = shared.get(KeySets, partial(KeySets, reactor))
     key_sets.use(set(options["token-jwks"]))
     reloader = Reloader(
@@ -207,7 +207,7 @@ def build_server(
         audit,
     )
     observer = control or SystemdNotifier(os.environ, reactor)
-    announced = _no_announcement if worker else partial(_announce, options)
+    announced = _no_announcement if worker else partial(announce_by_settings, options)
     daemon = Daemon(reactor, hubs, server, endpoints, options, observer, reloader, announced)
     if handoff is not None:
         reactor.callWhenRunning(handoff.start, server)
@@ -220,6 +220,8 @@ def build_server(
     services.addService(IdleCollector(reactor, hub.metrics.work, resident_memory))
     services.addService(route_services)  # they are started when the hub is
     if options["token-key"] or options["token-jwks"] or options["admin-key"] or _has_admin(options):
+        from rt_twisted.actions.admin.bus import AdminBus
+
         revocations = shared.get(Revocations, Revocations)
         alone = options["broker"] in EMBEDDED
         bus = shared.get(AdminBus, partial(AdminBus, hub, reactor, revocations, alone))
@@ -227,10 +229,6 @@ def build_server(
     if sidecars is not None:
         services.addService(sidecars)
     return [file for file in (access_log.file, audit_file) if file is not None]
-
-
-def _announce(options: Options, listening: Listening) -> None:
-    announce(listening, options["route"], options["workers"])
 
 
 def _no_announcement(listening: Listening) -> None:
@@ -241,95 +239,3 @@ def _no_announcement(listening: Listening) -> None:
 
 def _has_admin(options: Options) -> bool:
     return any("admin" in line.split() for line in options["route"])
-
-
-def build_parent(
-    services: Any,
-    options: Options,
-    reactor: Any,
-    log: LogFile | None,
-    sidecars: SidecarSupervisor,
-) -> None:
-    """
-    Add to *services* what starts worker processes and sums their metrics.
-    """
-    size = options["workers"]
-    if options["history-file"]:
-        text = f"{size} processes cannot share a history-file; use --broker redis or amqp"
-        raise setting_error(options, "workers", f"{text} without it, or one worker")
-    if options["broker"] in EMBEDDED:
-        text = f"{size} processes cannot share the channels of the embedded broker; "
-        raise setting_error(options, "workers", f"{text}use --broker redis or amqp, or one worker")
-    twistd = options.twistd or {}
-    if twistd.get("chroot"):
-        raise setting_error(options, "workers", "worker processes cannot be started in a --chroot")
-
-    def check() -> None:
-        # Build what a worker builds, and discard it: a mistake is one error here, not one
-        # from each worker.
-        binder = ListenerBinder(reactor, size, replaceable=False)
-        for file in build_server(Logged(None, "text"), options, reactor, None, binder):
-            file.close()  # it would keep the disk space of a rotated file
-
-    def check_again() -> None:
-        # Root can read files that the workers' user cannot.
-        if any(twistd.get(name) is not None for name in ("uid", "gid")):
-            try:
-                options.read_again()
-                check()
-            except SettingError as error:
-                sys.exit(f"realtime: {error}")
-
-    check()
-    stats = StatsAggregator(reactor)
-    _export(services, options, reactor, stats)
-    binder = ListenerBinder(reactor, size, options["reuse-port"])
-    supervisor = Supervisor(
-        reactor,
-        size,
-        list(make_endpoints(options, binder, ())),
-        binder,
-        Forker(reactor),
-        lambda number: _twistd_arguments(options, log, number),
-        options.worker_environment,
-        options.folder,
-        check_again,
-        stats,
-        SystemdNotifier(os.environ, reactor),
-        ParentReloader(options, log, services.filter, sidecars),
-        options,
-        partial(_announce, options),
-    )
-    services.addService(supervisor)
-    services.addService(sidecars)
-
-
-def _twistd_arguments(options: Options, log: LogFile | None, number: int) -> Iterator[str]:
-    """
-    Yield the command line for the twistd of worker *number*.
-
-    It must neither fork nor change its user: the parent has done so.
-    """
-    twistd = options.twistd or {}
-    yield from ("-n", "--pidfile=")
-    if log is not None:
-        yield f"--logfile={'-' if log.path == '+' else log.path}"  # twistd has no name for stderr
-    for name in ("reactor", "logger", "facility"):
-        if twistd.get(name):
-            yield f"--{name}={twistd[name]}"
-    if twistd.get("syslog"):
-        yield from ("--syslog", f"--prefix={twistd['prefix']}-w{number}")
-    if twistd.get("rundir", ".") != ".":
-        yield f"--rundir={os.path.join(options.folder, twistd['rundir'])}"
-    yield options.command.word
-
-
-def _export(services: Any, options: Options, reactor: Any, source: MetricsSource) -> None:
-    """
-    Add the exporter of the settings, if there is one, to *services*.
-    """
-    exporter = make_exporter(options, reactor)
-    if exporter is not None:
-        if IService.providedBy(exporter):
-            services.addService(exporter)
-        services.addService(ExporterService(exporter, source, reactor, options["export-interval"]))

@@ -8,24 +8,15 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from twisted.internet.endpoints import (
-    TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
-    quoteStringArgument,
-    serverFromString,
-)
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from rt_twisted.codecs.addresses import Networks
-from rt_twisted.http.proxy_endpoint import ProxiedEndpoint
-from rt_twisted.net.listeners import SharedPort
-from rt_twisted.net.tls import TlsContexts, TlsEndpoint
-from rt_twisted.rtmp.port import RtmpPortEndpoint
+from rt_twisted.net.listeners import SharedPort, TcpPort
 from rt_twisted.tap.announce import PROXIED
 from rt_twisted.tap.factories import setting_error
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
-from rt_twisted.tap.uwsgi_words import BACKLOG
+from rt_twisted.tap.uwsgi_words import BACKLOG, quoted
 
 MODE = "660"  # of unix sockets: for the user and the group of the daemon
 
@@ -46,25 +37,44 @@ def make_endpoints(
     Raises:
         SettingError: with file and line.
     """
+    default = None
     strings = list(zip(options["endpoint"], options.places["endpoint"], strict=True))
     if not strings or options.given("port"):
         where = f"tcp:{options['port']}:interface={_interface(options['listen'])}:backlog={BACKLOG}"
-        # With workers, `ListenerBinder` shares the sockets with a second daemon.
-        if options["reuse-port"] and options["workers"] == 1:
-            yield where, SharedPort(reactor, options["port"], _address(options["listen"]), BACKLOG)
-        else:
-            strings.append((where, (options.places["port"] or ["default"])[-1]))
+        default = where, _plain(options, reactor, options["port"], _address(options["listen"]))
     if options["use-ssl"]:
         port, address = options["ssl-port"], _address(options["ssl-listen"])
+        from rt_twisted.net.tls import TlsEndpoint
+
         plain = _plain(options, reactor, port, address)
         yield f"TLS port {port} of {address}", TlsEndpoint(plain, _tls(options, protocols), reactor)
     if options["rtmp-port"] is not None:
         port, address = options["rtmp-port"], _address(options["listen"])
+        from rt_twisted.rtmp.port import RtmpPortEndpoint
+
         plain = _plain(options, reactor, port, address)
         yield f"RTMP port {port} of {address}", RtmpPortEndpoint(plain, options["port"])
     if options["rtsp-port"] is not None:
         port, address = options["rtsp-port"], _address(options["listen"])
         yield f"RTSP port {port} of {address}", _plain(options, reactor, port, address)
+    yield from _given(options, reactor, strings)
+    if default is not None:
+        yield default
+
+
+def _given(
+    options: Options, reactor: Any, strings: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, IStreamServerEndpoint]]:
+    """
+    Yield the endpoints of the setting `endpoint`, each with its string.
+    """
+    if not strings:
+        return
+    # Not at module level: most daemons do without the endpoints of Twisted.
+    from twisted.internet.endpoints import serverFromString
+
+    from rt_twisted.http.proxy_endpoint import ProxiedEndpoint
+
     for string, place in strings:
         inner = string.removeprefix(PROXIED)
         try:
@@ -78,11 +88,10 @@ def make_endpoints(
 
 
 def _plain(options: Options, reactor: Any, port: int, address: str) -> IStreamServerEndpoint:
+    # With workers, `ListenerBinder` shares the sockets with a second daemon.
     if options["reuse-port"] and options["workers"] == 1:
         return SharedPort(reactor, port, address, BACKLOG)
-    if ":" in address:
-        return TCP6ServerEndpoint(reactor, port, BACKLOG, address)
-    return TCP4ServerEndpoint(reactor, port, BACKLOG, address)
+    return TcpPort(reactor, port, address, BACKLOG)
 
 
 def _with_mode(string: str) -> str:
@@ -97,7 +106,12 @@ def _with_mode(string: str) -> str:
     return string if kind != "unix" or named or len(positional) > 1 else f"{string}:mode={MODE}"
 
 
-def _tls(options: Options, protocols: Sequence[bytes]) -> TlsContexts:
+def _tls(options: Options, protocols: Sequence[bytes]) -> Any:
+    """
+    Return the `TlsContexts` of the settings.
+    """
+    from rt_twisted.net.tls import TlsContexts
+
     files = options["ssl-cert"], options["ssl-key"]
     certificates, keys = (len(each) for each in files)
     if certificates != keys:
@@ -110,7 +124,7 @@ def _tls(options: Options, protocols: Sequence[bytes]) -> TlsContexts:
 
 
 def _interface(address: str | None) -> str:
-    return str(quoteStringArgument(_address(address)))
+    return quoted(_address(address))
 
 
 def _address(listen: str | None) -> str:

@@ -9,11 +9,14 @@ from dataclasses import replace
 
 from rt_twisted.actions.chain import RouteEntry, RouteJump
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.codecs.route_lines import BUILT_IN, split_word
-from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry, parse_route
+from rt_twisted.codecs.route_lines import BUILT_IN, parse_line, split_word
+from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry, parse_later, parse_route
 from rt_twisted.tap.factories import error_at, setting_error
+from rt_twisted.tap.first_use import loads_all
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
+
+EAGER = frozenset(("admin", "alive", "publish", "ready", "sse"))  # small, or used by most
 
 
 def make_routes(options: Options, context: ActionContext) -> list[RouteEntry]:
@@ -64,9 +67,11 @@ def _upstream_route(options: Options, context: ActionContext) -> Iterator[RouteE
 
 def _built_in_routes(options: Options, context: ActionContext) -> Iterator[RouteEntry]:
     admin = ("^/admin/ admin",) if options["admin-key"] else ()
+    later = context.gate.is_open and not loads_all(options)
     for line in (*DEFAULT, *admin):
+        word = parse_line(*split_word(line)).action
         try:
-            yield parse_entry(line, context)
+            yield (parse_later if later and word not in EAGER else parse_entry)(line, context)
         except ValueError as error:
             text = f"does not fit the default route {line!r}: {error}"
             raise error_at(options, "allow", -1, text) from None

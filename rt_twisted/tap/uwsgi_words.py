@@ -7,8 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from twisted.internet.endpoints import quoteStringArgument
-
 from rt_twisted.codecs.route_lines import WORDS, LineWord, join_word
 
 SECTION = "[uwsgi]"
@@ -161,4 +159,11 @@ def _endpoint(address: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return str(quoteStringArgument(text)).replace("=", r"\=")
+    return quoted(text).replace("=", r"\=")
+
+
+def quoted(text: str) -> str:
+    r"""
+    Return *text* as one argument of an endpoint string: with a backslash before `:` and `\`.
+    """
+    return text.replace("\\", "\\\\").replace(":", "\\:")

@@ -9,14 +9,13 @@ import random
 import signal
 from collections.abc import Callable
 
-from twisted.application.internet import backoffPolicy
 from twisted.python.failure import Failure
 
 FIRST_DELAY = 0.1  # seconds until a restart; short, as subscribers of a worker reconnect already
 MAX_DELAY = 30.0  # after many processes that ended soon
 STEADY = 30.0  # seconds that one has to live, so that the next delay is the first again
 
-_delay = backoffPolicy(FIRST_DELAY, MAX_DELAY, 2.0, jitter=lambda: 0.0)
+_DOUBLINGS = 30  # enough for any delay
 
 
 class RestartDelays:
@@ -43,7 +42,7 @@ class RestartDelays:
         """
         if lived >= STEADY:
             self._short_lives = 0
-        longest = _delay(self._short_lives)
+        longest = min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(self._short_lives, _DOUBLINGS))
         self._short_lives += 1
         return self._uniform(longest / 2, longest)
 

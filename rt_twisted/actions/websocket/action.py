@@ -46,7 +46,8 @@ from rt_twisted.actions.websocket.json_app import JsonApp
 from rt_twisted.actions.websocket.live_app import LiveApp
 from rt_twisted.actions.websocket.publisher_app import open_publisher
 from rt_twisted.actions.websocket.raw_app import RawApp
-from rt_twisted.codecs.websocket import KEY_PREFIX, CloseCode, WebSocketHandshake
+from rt_twisted.codecs.websocket import CloseCode, WebSocketHandshake
+from rt_twisted.codecs.websocket_keys import KEY_PREFIX
 from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats import build_format
 from rt_twisted.formats.binary_frames import BinaryFrames

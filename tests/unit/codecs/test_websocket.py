@@ -27,9 +27,9 @@ from rt_twisted.codecs.websocket import (
     data_frame,
     frame,
     negotiate,
-    offered_key,
 )
 from rt_twisted.codecs.websocket_inbound import parse_close
+from rt_twisted.codecs.websocket_keys import offered_key
 from tests.unit.codecs.websocket_frames import (
     HUGE,
     KEY,
