@@ -1,5 +1,6 @@
 """
-`python -m benchmarks.access`: what tokens, and asking the application, cost a connect.
+`python -m benchmarks.access`: what tokens, asking the application, and its hand-over, cost a
+connect.
 
 Each connect is a request on a kept connection that is answered at once: a poll without a
 position. The figure is the CPU of the daemon; the application has its own process.
@@ -30,7 +31,10 @@ class Yes(asyncio.Protocol):
     def connection_made(self, transport):
         self.transport = transport
     def data_received(self, data):
-        self.transport.write(b"HTTP/1.1 204 No Content\\r\\n\\r\\n" * data.count(b"\\r\\n\\r\\n"))
+        self.transport.write(HEAD * data.count(b"\\r\\n\\r\\n"))
+HEAD = b"HTTP/1.1 204 No Content\\r\\n\\r\\n"
+if sys.argv[2:]:
+    HEAD = b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nX-Accel-Redirect: /-/poll\\r\\n\\r\\n"
 async def main():
     server = await asyncio.get_running_loop().create_server(Yes, "127.0.0.1", int(sys.argv[1]))
     await server.serve_forever()
@@ -121,19 +125,23 @@ def main() -> int:
     made = seen.split()[2]
     figures: dict[str, list[float]] = {}
     for _ in range(given.rounds):
-        app, ports = free_port(), [free_port() for _ in range(3)]
+        app, handing, ports = free_port(), free_port(), [free_port() for _ in range(4)]
         asked = f"--authorize=http://127.0.0.1:{app}/may"
+        lines = (f"--route=^/ http:127.0.0.1:{handing}", "--internal-route=^/-/poll$ poll:news")
         with (
             running((sys.executable, "-c", _APPLICATION, str(app)), app),
+            running((sys.executable, "-c", _APPLICATION, str(handing), "hand over"), handing),
             running(daemon(ports[0]), ports[0]) as plain,
             running(daemon(ports[1], "--allow=token", f"--token-key={secret}"), ports[1]) as tokens,
             running(daemon(ports[2], "--allow=app", asked), ports[2]) as asking,
+            running(daemon(ports[3], *lines), ports[3]) as handed,
         ):
             rows: list[tuple[str, int, int, Callable[[int], str]]] = [
                 ("open", plain.pid, ports[0], lambda n: ""),
                 ("token, seen before", tokens.pid, ports[1], lambda n: seen),
                 ("token, first sight (HS256)", tokens.pid, ports[1], token),
                 ("application asked", asking.pid, ports[2], lambda n: f"Cookie: s={n}\r\n"),
+                ("handed over", handed.pid, ports[3], lambda n: f"Cookie: s={n}\r\n"),
             ]
             for name, pid, port, header in rows:
                 cost(pid, port, 200, header)  # the first requests are slower

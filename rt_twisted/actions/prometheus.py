@@ -124,6 +124,12 @@ class MetricsCollector(Collector):
         yield _total("realtime_questions_failed", "Questions without answer.", n.questions_failed)
         yield _total("realtime_question_seconds", "Seconds until answers.", n.question_seconds)
         yield from _wsgi_metrics(n)
+        handovers = {
+            "line": n.handovers_by_line,
+            "redirect": n.handovers_by_redirect,
+            "grip": n.handovers_by_grip,
+        }
+        yield _totals("realtime_handovers", "Connections handed over.", "way", handovers)
         yield _gauge("realtime_revocations", "Revoked tokens, of each process.", n.revocations)
         statuses = {str(status): count for status, count in n.requests.items()}
         yield _totals("realtime_http_requests", "Responses begun.", "status", statuses)

@@ -181,6 +181,11 @@ class StatsAction:
                 "timeouts": n.wsgi_timeouts,
                 "seconds": round(n.wsgi_seconds, 6),
             },
+            "handovers": {
+                "line": n.handovers_by_line,
+                "redirect": n.handovers_by_redirect,
+                "grip": n.handovers_by_grip,
+            },
             "requests": by_class(n.requests),
             "rates": {
                 str(window): {name: round(rate, 3) for name, rate in rates.items()}

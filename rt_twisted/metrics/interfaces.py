@@ -71,6 +71,9 @@ class MetricValues(Protocol):
     wsgi_timeouts: int  # of them, without a response in time
     wsgi_seconds: float  # until their responses ended, in sum
     revocations: int  # of tokens, in force; in each process
+    handovers_by_line: int  # connections that applications have handed over by route lines
+    handovers_by_redirect: int  # by X-Accel-Redirect
+    handovers_by_grip: int  # by GRIP
     closed: Mapping[str, int]  # subscribers disconnected, by reason
     requests: Mapping[int, int]  # HTTP responses, by status
     refused: Mapping[str, Mapping[str, int]]  # "readers" and "publishes", by reason

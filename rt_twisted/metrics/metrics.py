@@ -169,8 +169,10 @@ class Metrics:
     relay_seconds: float = 0.0
     relay_tunnels: int = 0
     relay_failures: Counter[str] = field(default_factory=Counter)
-    handovers: Counter[str] = field(default_factory=Counter)
     revocations: int = 0
+    handovers_by_line: int = 0
+    handovers_by_redirect: int = 0
+    handovers_by_grip: int = 0
     closed: Counter[str] = field(default_factory=Counter)
     requests: Counter[int] = field(default_factory=Counter)
     refused: Mapping[str, Counter[str]] = field(

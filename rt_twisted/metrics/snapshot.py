@@ -59,6 +59,9 @@ COUNTERS = (
     "wsgi_refused",
     "wsgi_timeouts",
     "wsgi_seconds",
+    "handovers_by_line",
+    "handovers_by_redirect",
+    "handovers_by_grip",
     "cpu_seconds",
 )
 MAXIMA = ("reactor_longest_hold_seconds",)  # since the last export

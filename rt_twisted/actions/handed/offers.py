@@ -124,7 +124,7 @@ class HandOverOffers:
             effects.apply(exchange)
             return None
         _apply(effects, exchange)
-        context.hub.metrics.handovers["line"] += 1
+        context.hub.metrics.handovers_by_line += 1
         return partial(target.start, response)
 
     def _by_redirect(
@@ -161,7 +161,7 @@ class HandOverOffers:
             _log_once(context, f"X-Accel-Redirect: {path[:200]!r} names no channel")
             return None
         _apply(match.effects, exchange)
-        context.hub.metrics.handovers["redirect"] += 1
+        context.hub.metrics.handovers_by_redirect += 1
         return partial(target.start, response)
 
     def _by_grip(self, context: ActionContext, response: HandedResponse) -> Take | None:
@@ -178,7 +178,7 @@ class HandOverOffers:
             grant = granted_by(response.headers, time.time())
         except UnusableAnswer as error:
             raise unusable(response.exchange, str(error)) from None
-        context.hub.metrics.handovers["grip"] += 1
+        context.hub.metrics.handovers_by_grip += 1
         return GripRequest(context, response, hold, grant).start
 
 

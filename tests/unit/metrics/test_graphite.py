@@ -104,6 +104,9 @@ class Counts:
     wsgi_refused: int = 2
     wsgi_timeouts: int = 1
     wsgi_seconds: float = 1.5
+    handovers_by_line: int = 6
+    handovers_by_redirect: int = 5
+    handovers_by_grip: int = 4
     revocations: int = 3
     closed: Mapping[str, int] = field(default_factory=lambda: {"left": 6, "behind": 1})
     subscribers_limit: int = 100
@@ -156,6 +159,9 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "wsgi_refused": 2,
     "wsgi_timeouts": 1,
     "wsgi_seconds": 1.5,
+    "handovers_by_line": 6,
+    "handovers_by_redirect": 5,
+    "handovers_by_grip": 4,
     "memory_bytes": 1 << 25,
     "reactor_longest_hold_seconds": 0.125,
     "wsgi_busy": 2,

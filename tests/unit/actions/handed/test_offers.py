@@ -143,7 +143,7 @@ def test_lines_of_uwsgi_sse_offload() -> None:
     assert answer.headers["server"] == "rt_twisted"
     assert not {"x-sse-channel", "x-hop", "content-length"} & answer.headers.keys()
     assert events(caller) == ["first", "second"]
-    assert front.hub.metrics.handovers == {"line": 1}
+    assert front.hub.metrics.handovers_by_line == 1
 
 
 def test_stream_resumes_by_the_header_of_the_client() -> None:
@@ -174,7 +174,7 @@ def test_redirect_with_a_query() -> None:
     assert events(front.ask()) == ["2", "3"]
     assert events(front.ask("/x?history=9")) == ["2", "3"]
     assert events(front.ask("/x?since=all")) == ["1", "2", "3"]
-    assert front.hub.metrics.handovers == {"redirect": 3}
+    assert front.hub.metrics.handovers_by_redirect == 3
 
 
 def test_internal_route_is_not_found_from_outside() -> None:
@@ -435,7 +435,7 @@ def test_grip_stream() -> None:
 
     assert answer.body == b"[open]\n" and answer.headers["content-type"] == "text/plain"
     assert not [name for name in answer.headers if name.startswith("grip")]
-    assert front.hub.metrics.handovers == {"grip": 1}
+    assert front.hub.metrics.handovers_by_grip == 1
 
 
 def test_grip_needs_its_key() -> None:
