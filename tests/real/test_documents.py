@@ -20,8 +20,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -132,6 +135,10 @@ class Walk:
             folder=self._folder,
             environment=environment,
         )
+        if environment:
+            # Ports are open before the user's own services have started.
+            with suppress(HTTPError):
+                urlopen(self._server.url, timeout=PATIENCE).close()
 
     def start_as_documented(self, text: str) -> None:
         """
