@@ -22,7 +22,7 @@ from rt_twisted.net.inbound_memory import InboundMemory
 
 MAX_HEADS = 100  # response heads of one second that are kept for equal responses
 
-_KNOWN = frozenset(HTTPStatus)
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _ALLOW_ORIGIN = "access-control-allow-origin"
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -112,6 +112,7 @@ class HttpContext:
         self.start_http2: Callable[[Any, IAddress], object]
         self.port_protocols: Sequence[Any] = ()
         self._heads: dict[Any, ResponseHead] = {}  # of this second, as their Date
+        self._date = b""  # of this second; empty if it is not known yet
         self.reconfigure(find, limits, cors, access_log)
 
     def reconfigure(
@@ -139,6 +140,7 @@ class HttpContext:
         Forget the response heads of the second that has passed.
         """
         self._heads.clear()
+        self._date = b""
 
     def response_head(
         self, status: int, content_type: str, headers: Sequence[Header], origin: str | None
@@ -160,7 +162,9 @@ class HttpContext:
         if kept is not None:
             return kept
         given = {name.lower() for name, _ in headers}
-        fields: list[Field] = [(b"Date", http_date(time.time()))]
+        if not self._date:
+            self._date = http_date(time.time())
+        fields: list[Field] = [(b"Date", self._date)]
         if "server" not in given:
             fields.insert(0, (b"Server", b"rt_twisted"))
         # A response of the application may have rules of its own; two would be none.
@@ -175,8 +179,7 @@ class HttpContext:
             if _CONTROL.search(value):
                 raise ValueError(f"header {name} has control characters")
             fields.append((name.encode("latin-1"), value.encode("latin-1")))
-        reason = HTTPStatus(status).phrase if status in _KNOWN else ""
-        head = ResponseHead(status, fields, reason.encode())
+        head = ResponseHead(status, fields, _REASONS.get(status, b""))
         if type(headers) is tuple and len(self._heads) < MAX_HEADS:
             self._heads[key] = head
         return head
