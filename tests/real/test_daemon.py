@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.real.conftest import PATIENCE, TWISTD, Serve, StartDaemon, free_port, require
+from tests.real.conftest import PATIENCE, PAUSE, TWISTD, Serve, StartDaemon, free_port, require
 
 
 class Stream:
@@ -321,6 +321,29 @@ def test_only_trusted_proxies_set_the_client_address(daemon: StartDaemon, tmp_pa
         assert connection.getresponse().status == 404
         connection.close()
         assert log.read_text().splitlines()[-1].startswith(f"{address} - - [")
+
+
+def test_the_line_of_a_stream_in_json(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    The access log has a stream when it ends, with what it received and the client's trace.
+    """
+    log = tmp_path / "access.log"
+    server = daemon(f"--access-log={log}", "--access-log-format=json")
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        stream = Stream(connection, "/?channels=news", f"traceparent: {trace}\r\n")
+        stream.until("\nid: ")
+        assert publish(server.port, channel="news", message="hello") == 200
+        stream.until("data: hello\n")
+    deadline = time.monotonic() + PATIENCE
+    while log.read_text().count("\n") < 2 and time.monotonic() < deadline:
+        time.sleep(PAUSE)
+
+    published, streamed = map(json.loads, log.read_text().splitlines())
+    assert (published["method"], published["status"]) == ("POST", 200)
+    assert (streamed["path"], streamed["messages"], streamed["traceparent"]) == ("/", 1, trace)
+    assert streamed["bytes"] > len("data: hello") and streamed["seconds"] > 0
+    assert streamed["reason"] in ("client", "lost")
 
 
 # Stop.
