@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -281,6 +283,38 @@ def test_requests_are_signed(front: Server) -> None:
     assert jwt.decode(signature, KEY, ["HS256"])["iss"] == "rt_twisted"
     assert features == "status"
     assert publish_grip(front, [{"channel": "a", "http-stream": {"content": "x"}}], "o" * 40) == 401
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("front", ["http", "wsgi"], indirect=True)
+def test_reload_changes_what_is_handed_over(
+    front: Server, follow: Callable[..., Follower], tmp_path: Path
+) -> None:
+    """
+    SIGHUP applies other lines to the next responses; streams that are held stay connected.
+    """
+    config = tmp_path / "flask" / "handover.conf"
+    text = config.read_text()
+    held = follow(f"{front.url}/redirect")
+    until(lambda: "id:" in held.text)
+
+    for changed, is_stream in (
+        (
+            re.sub("^(internal|pull|collect|final|grip|route = POST).*\n", "", text, flags=re.M),
+            False,
+        ),
+        (text, True),
+    ):
+        config.write_text(changed)
+        before = len(front.log)
+        front.send(signal.SIGHUP)
+        until(lambda start=before: "reloaded, changed: " in front.log[start:])  # type: ignore[misc]
+        other = follow(f"{front.url}/redirect")
+        until(lambda one=other: one.ended or "id:" in one.text)  # type: ignore[misc]
+        assert other.ended is not is_stream
+        assert "x-accel-redirect" not in other.stop().lower()
+    publish(front, "news", "after")
+    until(lambda: held.events() == ["after"])
 
 
 @pytest.mark.limit(120)
