@@ -301,6 +301,8 @@ class RouteChain:
                 if route.method in (None, method):
                     return run, None, set()
                 continue
+            if method == "OPTIONS" and allowed and getattr(action, "relays", False):
+                continue  # a route of the daemon has the path: see `http.dispatch`
             if _serves(route, action, method, asked):
                 result = action, make_match(run, found, groups)
                 if self._chain.is_static and not route.fallback:

@@ -138,6 +138,8 @@ class IAction(Interface):
 
     # declines (optional): a method that returns whether a request, an IExchange, is handled as
     # if no route had its path.
+    # relays (optional), bool: it passes requests on, also those with OPTIONS, unless another
+    # route has the path.
     # port_methods (optional), Collection[str]: methods by which an `IPortProtocol` finds the
     # action for a path. They are not named to HTTP clients.
 

@@ -123,6 +123,7 @@ class MetricsCollector(Collector):
         yield _total("realtime_questions_cached", "Answers without it.", n.questions_cached)
         yield _total("realtime_questions_failed", "Questions without answer.", n.questions_failed)
         yield _total("realtime_question_seconds", "Seconds until answers.", n.question_seconds)
+        yield from _relay_metrics(n)
         yield from _wsgi_metrics(n)
         handovers = {
             "line": n.handovers_by_line,
@@ -157,6 +158,19 @@ def label(name: str) -> str:
     Prometheus accepts every character; its own library escapes those with a meaning.
     """
     return name[:MAX_LABEL].encode(errors="replace").decode()
+
+
+def _relay_metrics(n: Metrics) -> Iterator[Metric]:
+    yield _gauge("realtime_relay_tunnels", "Websockets that are passed on.", n.relay_tunnels)
+    yield _total("realtime_relay_requests", "Responses of applications elsewhere.", n.relayed)
+    yield _total("realtime_relay_seconds", "Seconds until their heads.", n.relay_seconds)
+    failures = {
+        "unreachable": n.relay_unreachable,
+        "broken": n.relay_broken,
+        "timeout": n.relay_timeouts,
+        "refused": n.relay_refused,
+    }
+    yield _totals("realtime_relay_failures", "Requests without response.", "cause", failures)
 
 
 def _wsgi_metrics(n: Metrics) -> Iterator[Metric]:

@@ -171,6 +171,15 @@ class StatsAction:
                     "seconds": round(n.question_seconds, 6),
                 },
             },
+            "relay": {
+                "requests": n.relayed,
+                "seconds": round(n.relay_seconds, 6),
+                "tunnels": n.relay_tunnels,
+                "unreachable": n.relay_unreachable,
+                "broken": n.relay_broken,
+                "timeouts": n.relay_timeouts,
+                "refused": n.relay_refused,
+            },
             "wsgi": {
                 "busy": n.wsgi_busy,
                 "queued": n.wsgi_queued,

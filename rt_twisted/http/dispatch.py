@@ -75,6 +75,12 @@ def find_action(context: HttpContext, exchange: IExchange) -> Found:
     Return the action for *exchange*, and the match of its pattern; see `Find`.
     """
     found = context.find(exchange.method, exchange.path, exchange)
+    if exchange.method == "OPTIONS" and isinstance(found, set):
+        # A preflight is about another method, which an application may serve.
+        wanted = exchange.header("access-control-request-method")
+        served = context.find(wanted, exchange.path, exchange) if wanted else None
+        if isinstance(served, tuple) and getattr(served[0], "relays", False):
+            return served
     if exchange.header("x-sessioncookie") is not None:
         # QuickTime's tunnel: whatever other lines the path has.
         tunnelled = context.find(TUNNEL, exchange.path, exchange)

@@ -62,6 +62,13 @@ class MetricValues(Protocol):
     questions_cached: int  # that were answered without it
     questions_failed: int  # without an answer
     question_seconds: float  # until it has answered, in sum
+    relayed: int  # responses of applications elsewhere
+    relay_seconds: float  # until their heads were received, in sum
+    relay_tunnels: int  # websockets that are passed on to applications now
+    relay_unreachable: int  # requests without a connection to the application
+    relay_broken: int  # requests whose response is not valid or not complete
+    relay_timeouts: int  # requests without a response in time
+    relay_refused: int  # requests for which too many others wait
     wsgi_busy: int  # threads that run a request of a WSGI application now
     wsgi_queued: int  # requests that wait for such a thread
     wsgi_websockets: int  # threads that run a websocket of such an application

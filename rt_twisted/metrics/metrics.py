@@ -168,7 +168,10 @@ class Metrics:
     relayed: int = 0
     relay_seconds: float = 0.0
     relay_tunnels: int = 0
-    relay_failures: Counter[str] = field(default_factory=Counter)
+    relay_unreachable: int = 0
+    relay_broken: int = 0
+    relay_timeouts: int = 0
+    relay_refused: int = 0
     revocations: int = 0
     handovers_by_line: int = 0
     handovers_by_redirect: int = 0

@@ -134,7 +134,7 @@ class RelayedExchange:
             self._out = out
 
     def on_deadline(self) -> None:
-        self._fail("timeout", 504, "the application does not respond in time")
+        self._fail("timeouts", 504, "the application does not respond in time")
 
     # The request.
 

@@ -94,7 +94,7 @@ class Upstream:
             return
         if len(self._queue) >= limits.queue:
             self.unwatch(request)
-            self.count_failure("queue", "too many requests wait")
+            self.count_failure("refused", "too many requests wait")
             raise HttpError(503, "too many requests wait for the application", retry=RETRY)
         self._queue[request] = None
 
@@ -148,10 +148,11 @@ class Upstream:
         Count a request without a complete response, and log it, if nothing was logged lately.
 
         Args:
-            cause: `unreachable`, `timeout`, `broken` or `queue`.
+            cause: `unreachable`, `timeouts`, `broken` or `refused`.
             reason: one sentence.
         """
-        self.metrics.relay_failures[cause] += 1
+        name = f"relay_{cause}"
+        setattr(self.metrics, name, getattr(self.metrics, name) + 1)
         now = self.reactor.seconds()
         if now - self._logged >= LOG_SECONDS:
             self._logged = now

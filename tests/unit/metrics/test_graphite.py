@@ -96,6 +96,13 @@ class Counts:
     questions_cached: int = 4
     questions_failed: int = 2
     question_seconds: float = 0.25
+    relayed: int = 8
+    relay_tunnels: int = 1
+    relay_unreachable: int = 2
+    relay_broken: int = 3
+    relay_timeouts: int = 4
+    relay_refused: int = 5
+    relay_seconds: float = 2.5
     wsgi_busy: int = 2
     wsgi_queued: int = 1
     wsgi_websockets: int = 4
@@ -158,6 +165,13 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "wsgi_failed": 3,
     "wsgi_refused": 2,
     "wsgi_timeouts": 1,
+    "relayed": 8,
+    "relay_tunnels": 1,
+    "relay_unreachable": 2,
+    "relay_broken": 3,
+    "relay_timeouts": 4,
+    "relay_refused": 5,
+    "relay_seconds": 2.5,
     "wsgi_seconds": 1.5,
     "handovers_by_line": 6,
     "handovers_by_redirect": 5,
