@@ -94,7 +94,7 @@ setup(
             "fastapi>=0.115",  # the same
             "flask>=3.1",  # the same
             "gripcontrol>=4.4",  # publishes by GRIP
-            "gunicorn>=23",  # serves applications that hand over
+            "gunicorn>=23",  # an application server behind the daemon
             "hypothesis>=6.170",
             "imageio-ffmpeg>=0.6",  # a newer ffmpeg than Debian's, with x265 and SVT-AV1
             "pika>=1.4",  # an independent AMQP publisher
