@@ -34,12 +34,13 @@ from rt_twisted.rtsp.fields import (
 )
 from rt_twisted.rtsp.granting import play_permitted, publish_permitted
 from rt_twisted.rtsp.interfaces import DialogueConnection, RecordingSink, Reply, RtspRoute
-from rt_twisted.rtsp.messages import METHODS, InterleavedPacket
+from rt_twisted.rtsp.messages import InterleavedPacket
 from rt_twisted.rtsp.playing import rtp_info
 from rt_twisted.rtsp.presentation import Announcement, Offer, announce, no_encoding, offer
 from rt_twisted.rtsp.requests import RtspExchange
 from rt_twisted.rtsp.server import MAX_IDLE_SESSIONS, SESSION_SECONDS
 from rt_twisted.rtsp.session import RtspState, next_state
+from rt_twisted.rtsp.start import METHODS
 
 _PUBLIC = ("Public", ", ".join(METHODS))
 

@@ -10,17 +10,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.rtsp.start import METHODS
 
 MAX_LINE = 8192  # bytes of a request line or a header
 MAX_HEADERS = 100
 MAX_HEAD = 65536  # bytes of all headers of a message
 MAX_BODY = 128 * 1024  # bytes
 MAX_GARBAGE = 64 * 1024  # bytes between two packets
-
-METHODS = (
-    "OPTIONS", "DESCRIBE", "ANNOUNCE", "SETUP", "PLAY", "PAUSE", "RECORD", "TEARDOWN",
-    "GET_PARAMETER", "SET_PARAMETER",
-)  # fmt: skip
 
 _DOLLAR = 0x24
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")

@@ -4,7 +4,10 @@ How connections of RTSP are recognized; without the modules that serve them.
 
 from __future__ import annotations
 
-from rt_twisted.rtsp.messages import METHODS
+METHODS = (
+    "OPTIONS", "DESCRIBE", "ANNOUNCE", "SETUP", "PLAY", "PAUSE", "RECORD", "TEARDOWN",
+    "GET_PARAMETER", "SET_PARAMETER",
+)  # fmt: skip
 
 _STARTS = tuple([f"{method} ".encode() for method in METHODS])
 
