@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 Field = tuple[bytes, bytes]  # name and value
@@ -19,6 +20,7 @@ _REQUEST_ONLY = frozenset(
     b"expect host http2-settings proxy-authorization x-real-ip forwarded trailer".split()
 )
 _NOT_FORWARDED = HOP_BY_HOP | _REQUEST_ONLY
+_USUAL = frozenset((b"keep-alive", b"close"))  # of Connection: they name no other header
 _HIDDEN = b"grip-", b"x-accel-redirect"  # response headers for the daemon, not for clients
 _WRITTEN = frozenset(
     b"x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-prefix".split()
@@ -102,7 +104,7 @@ def named_by_connection(value: bytes | None) -> Collection[bytes]:
     """
     Return the header names, in lower case, that a Connection header names.
     """
-    if value is None:
+    if value is None or value.lower() in _USUAL:
         return ()
     return {name.strip() for name in value.lower().split(b",")}
 
@@ -141,7 +143,19 @@ def request_fields(
             yield name, value
     if cookies:
         yield b"Cookie", b"; ".join(cookies)
-    yield from _client_fields(client, {name: b", ".join(all) for name, all in forwarded.items()})
+    if client.trusted or client.prefix:
+        joined = {name: b", ".join(all) for name, all in forwarded.items()}
+        yield from _client_fields(client, joined)
+    else:
+        yield from _usual_fields(client.peer, client.scheme, client.host)
+
+
+@lru_cache(1000)
+def _usual_fields(peer: str, scheme: str, host: bytes) -> Sequence[Field]:
+    """
+    Return the headers that name a client without trusted proxies.
+    """
+    return tuple(_client_fields(ForwardedClient(peer, peer, scheme, host, False), {}))
 
 
 def _client_fields(client: ForwardedClient, given: dict[bytes, bytes]) -> Iterator[Field]:
@@ -180,15 +194,13 @@ def response_fields(
         fields: as received.
         hides: returns whether a header, by its name in lower case, is not for clients.
     """
-    dropped: Collection[bytes] = ()
-    for name, value in fields:
-        if name.lower() == b"connection":
-            dropped = {*dropped, *named_by_connection(value)}
-    kept = []
+    kept: list[Field] = []
+    named: set[bytes] = set()
     for name, value in fields:
         lower = name.lower()
-        if lower in HOP_BY_HOP or lower in dropped or is_for_daemon(lower):
-            continue
-        if hides is None or not hides(lower):
+        if lower in HOP_BY_HOP:
+            if lower == b"connection":
+                named.update(named_by_connection(value))
+        elif not lower.startswith(_HIDDEN) and (hides is None or not hides(lower)):
             kept.append((name, value))
-    return kept
+    return [field for field in kept if field[0].lower() not in named] if named else kept

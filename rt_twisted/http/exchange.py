@@ -247,7 +247,7 @@ class HttpExchange:
     def scheme(self) -> str:
         limits = self._channel.context.limits
         own = "https" if self._channel.secure else "http"
-        if self.peer not in limits.trusted_proxies:
+        if not limits.trusted_proxies or self.peer not in limits.trusted_proxies:
             return own
         if limits.address_header is AddressHeader.FORWARDED:
             return forwarded_scheme(self.header("forwarded") or "") or own

@@ -8,6 +8,7 @@ response ends with its head here, and its connection is not used again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,7 @@ from rt_twisted.http.head import Field
 
 MAX_HEAD = 32768  # bytes of the head of a response, with those of interim responses
 MAX_HEADERS = 200
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 MAX_INTERIM = 10  # responses 1xx before the response
 BODY_HEADERS = frozenset(("content-length", "transfer-encoding"))
 
@@ -103,6 +105,7 @@ class ResponseParser:
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[Field] = []
         self._reason = b""
+        self._size = 0  # bytes of headers and trailers
         self._unframed = 0  # bytes received since the last that belonged to a body
         self._interim = 0
         self._in_body = False
@@ -170,14 +173,15 @@ class ResponseParser:
         headers = self.trailers if self._in_body else self._headers
         if len(headers) >= MAX_HEADERS:
             raise RemoteProtocolError("the response has too many headers")
+        self._size += len(name) + len(value) + 4
+        if self._size > MAX_HEAD:
+            raise RemoteProtocolError("the head of the response is too large")
         headers.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self.complete:
             return
-        if self._head_size() > MAX_HEAD:
-            raise RemoteProtocolError("the head of the response is too large")
-        if any(byte < 32 and byte != 9 for byte in self._reason):
+        if _CONTROL.search(self._reason):
             raise RemoteProtocolError("the status line has a control character")
         status = self._parser.get_status_code()
         if status < 200:
@@ -210,9 +214,6 @@ class ResponseParser:
         if status == 101 or status < 100 or self._interim > MAX_INTERIM:
             raise RemoteProtocolError(f"the server responds with {status}")
         self._sink.interim(status, self._headers)
-
-    def _head_size(self) -> int:
-        return sum([len(name) + len(value) + 4 for name, value in self._headers])
 
     def on_chunk_header(self) -> None:
         self._unframed = 0

@@ -61,9 +61,9 @@ def client_of(exchange: Any, prefix: str) -> ForwardedClient:
         prefix: that is removed from the path.
     """
     host = (exchange.header("host") or "").encode("latin-1")
-    return ForwardedClient(
-        exchange.peer, exchange.address, exchange.scheme, host, exchange.proxied, prefix
-    )
+    peer, proxied = exchange.peer, exchange.proxied
+    address = exchange.address if proxied else peer
+    return ForwardedClient(peer, address, exchange.scheme, host, proxied, prefix)
 
 
 def http_request(
