@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.real.conftest import PATIENCE, TWISTD, Serve, Server, StartDaemon, free_port
+from tests.real.redis_server import redis
+
+__all__ = ["redis"]
 
 FLASK = """
 from flask import Flask, Response, request
@@ -222,3 +225,33 @@ def test_hand_over_in_process(serve: Serve, tmp_path: Path) -> None:
     assert [stream.headers["X-Own"] for stream in streams] == [None, "a", None]
     assert all(stream.headers["X-SSE-Channel"] is None for stream in streams)
     assert statuses == [403, 500, 403]
+
+
+WORKERS = """
+import os
+import uwsgi
+
+started = []
+uwsgi.post_fork_hook = lambda: started.append(os.getpid())
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    once = started == [os.getpid()]
+    seen = [uwsgi.worker_id(), uwsgi.numproc, once, environ["wsgi.multiprocess"]]
+    return [repr(seen).encode()]
+"""
+
+
+def test_an_application_in_each_worker(daemon: StartDaemon, redis: Server, tmp_path: Path) -> None:
+    """
+    Each worker process has the application once, by its own number.
+    """
+    options = ("--workers=2", "--broker=redis", f"--redis-port={redis.port}")
+    server = start(daemon, tmp_path, WORKERS, *options)
+    end = time.monotonic() + PATIENCE
+    seen: set[bytes] = set()
+    while len(seen) < 2:
+        assert time.monotonic() < end, seen
+        seen.add(fetch(server, "/shop/"))
+
+    assert seen == {b"[1, 2, True, True]", b"[2, 2, True, True]"}
