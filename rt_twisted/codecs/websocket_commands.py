@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.json_size import has_too_many_values
 from rt_twisted.codecs.publication import Submission, load_json, parse_object
 
 MAX_ID_LENGTH = 64  # characters
@@ -100,7 +101,10 @@ def read_frame(data: bytes) -> dict[str, Any]:
         RemoteProtocolError: the frame holds something else.
     """
     try:
-        value = load_json(data.decode().removeprefix("\ufeff"))
+        text = data.decode().removeprefix("\ufeff")
+        if has_too_many_values(text):
+            raise RemoteProtocolError("the JSON has too many values")
+        value = load_json(text)
     except (ValueError, RecursionError):
         raise RemoteProtocolError("this is not JSON") from None
     if type(value) is not dict:
