@@ -322,7 +322,7 @@ def _mode(text: object) -> HoldMode:
 
 def _seconds(value: object) -> float:
     if type(value) is str and _DIGITS.fullmatch(value.strip()):
-        value = int(value)
+        value = int(value.strip())
     if type(value) is not int or not 0 <= value <= MAX_SECONDS:
         raise RemoteProtocolError(_BAD_TIMEOUT, 502)
     return float(value)
