@@ -1,7 +1,7 @@
 """
 Actions of built-in routes that are built when they are first used.
 
-Most daemons use a few of them, and all would take 6 MiB.
+Most daemons use a few of them, and all would take several MiB.
 """
 
 from __future__ import annotations

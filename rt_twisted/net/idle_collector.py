@@ -14,7 +14,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 # Messages are freed by reference counts; the collector only finds cycles. A look at 10,000
-# young objects takes 2.5 ms, and finds nearly all: connections leave no cycles when they end.
+# young objects takes some milliseconds, and finds nearly all: connections leave no cycles when
+# they end.
 YOUNG_OBJECTS = 10_000
 NEVER = 1 << 30  # young collections until Python itself collects what is older
 CHECK_SECONDS = 0.25
