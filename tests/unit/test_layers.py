@@ -86,7 +86,8 @@ class Import:
         return f"{self.target}.".startswith(f"{package}.")
 
 
-def read(folder: Path) -> list[Module]:
+@functools.cache
+def read(folder: Path) -> tuple[Module, ...]:
     """
     Return all modules of the package in *folder*.
     """
@@ -96,7 +97,7 @@ def read(folder: Path) -> list[Module]:
         text = path.read_text()
         name = ".".join(part for part in parts if part != "__init__")
         modules.append(Module(name, ast.parse(text), text.splitlines()))
-    return modules
+    return tuple(modules)
 
 
 def imports(module: Module, package: str) -> Iterator[Import]:
