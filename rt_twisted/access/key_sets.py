@@ -68,6 +68,7 @@ class KeySet:
         self._started = float("-inf")  # the last fetch
         self._timer: IDelayedCall | None = None
         self._running = False
+        self._wanted_since = 0.0
 
     @property
     def name(self) -> str:
@@ -82,6 +83,7 @@ class KeySet:
         """
         if not self._running:
             self._running = True
+            self._wanted_since = self._clock.seconds()
             self._fetch()
 
     def stop(self) -> None:
@@ -91,6 +93,14 @@ class KeySet:
         self._running = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+
+    @property
+    def age(self) -> float:
+        """
+        Return the seconds since the keys were fetched, or wanted if they never were.
+        """
+        since = self._wanted_since if self.fetched is None else self.fetched
+        return float(self._clock.seconds() - since)
 
     def refresh(self) -> bool:
         """
@@ -177,6 +187,13 @@ class KeySets(Service):
                 key_set.stop()
             else:
                 key_set.start()
+
+    def age(self) -> float:
+        """
+        Return the age of the key set that was fetched longest ago, in seconds; 0 without any.
+        """
+        wanted = [one.age for key, one in self._sets.items() if key in self._wanted]
+        return max(wanted, default=0.0) if self.running else 0.0
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's

@@ -131,6 +131,11 @@ class MetricsCollector(Collector):
             "grip": n.handovers_by_grip,
         }
         yield _totals("realtime_handovers", "Connections handed over.", "way", handovers)
+        yield _gauge(
+            "realtime_jwks_age_seconds",
+            "Time since the oldest key set was fetched.",
+            n.jwks_age_seconds,
+        )
         yield _gauge("realtime_revocations", "Revoked tokens, of each process.", n.revocations)
         statuses = {str(status): count for status, count in n.requests.items()}
         yield _totals("realtime_http_requests", "Responses begun.", "status", statuses)

@@ -164,6 +164,7 @@ class StatsAction:
             "access": {
                 "tokens": n.tokens_verified,
                 "revocations": n.revocations,
+                "jwks_age_seconds": round(n.jwks_age_seconds, 1),
                 "questions": {
                     "asked": n.questions_asked,
                     "cached": n.questions_cached,

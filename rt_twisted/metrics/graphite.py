@@ -18,7 +18,7 @@ from zope.interface import implementer
 from rt_twisted.metrics.carbon import PROTOCOLS, Sample
 from rt_twisted.metrics.interfaces import IExporter, MetricValues
 from rt_twisted.metrics.metrics import WIRE_NAMES, by_class, quantile
-from rt_twisted.metrics.snapshot import COUNTERS, GAUGES, MAXIMA
+from rt_twisted.metrics.snapshot import AGES, COUNTERS, GAUGES, MAXIMA
 from rt_twisted.model.settings import ConfigError, GivenSettings
 
 MAX_NAME = 200  # characters; a file name has 255 bytes, and whisper adds a suffix
@@ -27,7 +27,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}  # of the fan-out
 
 _OTHERS = ("subscribers_limit", "cpu_seconds")  # not exported, or with SECONDS
 FIELDS = tuple([name for name in (*GAUGES, *COUNTERS) if name not in _OTHERS])
-SECONDS = ("uptime", "cpu_seconds", *MAXIMA)
+SECONDS = ("uptime", "cpu_seconds", *MAXIMA, *AGES)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_:@-]")
 _PATH = re.compile(r"[A-Za-z0-9_:@-]+(\.[A-Za-z0-9_:@-]+)*")

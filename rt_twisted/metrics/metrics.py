@@ -11,7 +11,7 @@ import os
 import time
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -187,8 +187,10 @@ class Metrics:
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
     reactor_longest_hold_seconds: float = 0.0
+    jwks_age_seconds: float = 0.0
     inbound: InboundMemory | None = field(default=None, repr=False, compare=False)
     wsgi: WsgiCounts | None = field(default=None, repr=False, compare=False)
+    jwks_age: Callable[[], float] | None = field(default=None, repr=False, compare=False)
     # The totals at each of the last seconds, the newest last.
     _seconds: deque[tuple[float, dict[str, int]]] = field(
         default_factory=lambda: deque(maxlen=max(WINDOWS) + 1)
@@ -267,6 +269,8 @@ class Metrics:
             self.wsgi_busy = self.wsgi.busy
             self.wsgi_queued = self.wsgi.queued
             self.wsgi_websockets = self.wsgi.websockets
+        if self.jwks_age is not None:
+            self.jwks_age_seconds = self.jwks_age()
         self.cpu_seconds = time.process_time()
         self.memory_bytes = resident_memory()
 

@@ -72,7 +72,8 @@ COUNTERS = (
     "cpu_seconds",
 )
 MAXIMA = ("reactor_longest_hold_seconds",)  # since the last export
-FIELDS = (*GAUGES, *COUNTERS, *MAXIMA, "uptime")
+AGES = ("jwks_age_seconds",)  # the oldest of all processes counts
+FIELDS = (*GAUGES, *COUNTERS, *MAXIMA, *AGES, "uptime")
 NO_OTHERS = ChannelCounts("", 0, 0, channels=0)
 
 
@@ -175,6 +176,8 @@ def add(total: Metrics, part: Metrics) -> None:
     add_counters(total, part)
     for name in GAUGES:
         setattr(total, name, getattr(total, name) + getattr(part, name))
+    for name in AGES:
+        setattr(total, name, max(getattr(total, name), getattr(part, name)))
     for window, rates in part.rates.items():
         sums = total.rates.setdefault(window, {})
         for name, rate in rates.items():

@@ -192,6 +192,7 @@ def build_server(
         load_all()
     key_sets = shared.get(KeySets, partial(KeySets, reactor))
     key_sets.use(set(options["token-jwks"]))
+    hub.metrics.jwks_age = key_sets.age
     reloader = Reloader(
         options,
         hubs,

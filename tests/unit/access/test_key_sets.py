@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 
 from rt_twisted.access.jwks import parse_key_set
 from rt_twisted.access.key_sets import AGAIN, USUAL, KeySet, KeySets
@@ -194,7 +195,28 @@ def test_the_last_good_set_stays(status: int, body: bytes) -> None:
     assert fetching.status(token(EC, "ES256", "a", exp=NOW + 10_000)) == 200
     fetching.clock.advance(AGAIN)
     assert len(fetching.client.sent) == 1
+    assert fetching.set.age == USUAL + AGAIN
+    fetching.client.respond(200, key_set(jwk(EC, "a")))
+    assert fetching.set.age == 0
     fetching.set.stop()
+
+
+def test_age_of_the_oldest_set() -> None:
+    """
+    One that was never fetched has the age of the wish for it; one of former settings has none.
+    """
+    clock: Any = MemoryReactorClock()
+    sets = KeySets(clock)
+    assert sets.age() == 0
+    key = ("http://192.0.2.1/a", "")
+    sets.get(*key)
+    sets.startService()
+    sets.use({key})
+    clock.advance(7)
+    assert sets.age() == 7
+    sets.use(set())
+    assert sets.age() == 0
+    sets.stopService()
 
 
 def test_sets_of_the_settings() -> None:

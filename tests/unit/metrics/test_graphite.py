@@ -115,6 +115,7 @@ class Counts:
     handovers_by_redirect: int = 5
     handovers_by_grip: int = 4
     revocations: int = 3
+    jwks_age_seconds: float = 40.0
     closed: Mapping[str, int] = field(default_factory=lambda: {"left": 6, "behind": 1})
     subscribers_limit: int = 100
     waiting_bytes: int = 512
@@ -182,6 +183,7 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "wsgi_queued": 1,
     "wsgi_websockets": 4,
     "revocations": 3,
+    "jwks_age_seconds": 40.0,
     "uptime": 10.0,
     "cpu_seconds": 0.5,
     "turns": 0,
