@@ -386,7 +386,7 @@ class Subscriber:
     # Backlog.
 
     def _send_by_transport(self, frame: Any) -> int:
-        if type(frame) is bytes and len(frame) <= PIECE and not self._paused:
+        if type(frame) is bytes and 0 < len(frame) <= PIECE and not self._paused:
             self.transport.write(frame)
             return len(frame)
         sent = 0
