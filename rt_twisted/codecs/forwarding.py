@@ -28,7 +28,7 @@ _WRITTEN = frozenset(
 
 # Applications decode these differently than the routes do: a path could pass a check by one
 # of them, and be another path for the application.
-_UNSAFE = re.compile(rb"\\|%(?:2e|5c|00)|/\.\.?(?:[/;]|$)", re.IGNORECASE)
+_UNSAFE = re.compile(rb"\\|%(?:2e|5c|00)|(?:/|%2f)\.\.?(?:[/;]|%2f|%3b|$)", re.IGNORECASE)
 _SLASH = re.compile(rb"%2f", re.IGNORECASE)
 
 

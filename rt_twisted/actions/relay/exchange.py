@@ -165,7 +165,7 @@ class RelayedExchange:
 
     def interim(self, status: int, fields: Sequence[Field]) -> None:
         if status != 100:  # that was sent when the body was read
-            self.exchange.send_interim(status, response_fields(fields))
+            self.exchange.send_interim(status, self._fields(fields))
 
     def head(self, response: UpstreamResponse) -> None:
         upstream = self._upstream
@@ -202,10 +202,10 @@ class RelayedExchange:
         if reading is not None:
             reading.end()
         elif stream is not None:
-            stream.finish(response_fields(trailers))
+            stream.finish(self._fields(trailers))
         elif state is _RESPONDING and trailers:
             self._begin()
-            self._stream.finish(response_fields(trailers))
+            self._stream.finish(self._fields(trailers))
         elif state is _RESPONDING:
             self._respond()
 
@@ -261,13 +261,18 @@ class RelayedExchange:
         """
         response = self._response
         assert response is not None
-        hides = self._handover.hides if self._handover is not None else None
-        fields = response_fields(response.fields, hides)
+        fields = self._fields(response.fields)
         if not any(name == "date" for name, _ in response.headers):
             fields.append((b"Date", datetimeToString()))
         lengths = [value for name, value in response.headers if name == "content-length"]
         head = ResponseHead(response.status, fields, response.reason)
         return head, int(lengths[0]) if lengths else None
+
+    def _fields(self, fields: Sequence[Field]) -> list[Field]:
+        """
+        Return those of *fields* that are for the client.
+        """
+        return response_fields(fields, None if self._handover is None else self._handover.hides)
 
     # `HandedResponse`.
 
@@ -288,7 +293,7 @@ class RelayedExchange:
         response, upstream = self._response, self._upstream
         self._end()
         assert response is not None
-        lines = [b"%s: %s\r\n" % field for field in response_fields(response.fields)]
+        lines = [b"%s: %s\r\n" % field for field in self._fields(response.fields)]
         head = b"".join(
             (
                 b"HTTP/1.1 101 Switching Protocols\r\n",

@@ -440,6 +440,20 @@ def test_encoded_slash() -> None:
     app = Application("^/a http:to=127.0.0.1:8000,encoded-slash=yes")
     app.call(get(b"/a%2Fb?c=/../d%5c"))
     assert app.received().startswith(b"GET /a%2Fb?c=/../d%5c HTTP/1.1\r\n")
+    app.call(get(b"/a%2F.b/..c%2f...%2Fd"))
+    assert app.received().startswith(b"GET /a%2F.b/..c%2f...%2Fd HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    "path", [b"/a%2f..%2fb", b"/a/..%2Fb", b"/a%2F../b", b"/a%2f.", b"/a%2f..", b"/a/..%3bx/b"]
+)
+def test_dot_segments_beside_encoded_slashes(path: bytes) -> None:
+    """
+    They are refused where encoded slashes are accepted: the application may decode them.
+    """
+    app = Application("^/a http:to=127.0.0.1:8000,encoded-slash=yes")
+    assert status_of(app.call(get(path))) == 400
+    assert not app.wires
 
 
 def test_prefix_and_host() -> None:
@@ -603,6 +617,22 @@ def test_handed_over_responses(rest: bytes, body: bytes) -> None:
     assert app.wires[0].disconnected
     client = app.call(get(b"/a"))
     app.respond(ok(headers=b"X-Hold: no\r\n"))
+    assert b"X-Hold" not in client.written()
+
+
+def test_headers_for_the_daemon_are_never_passed_on() -> None:
+    """
+    Neither in interim responses and trailers, nor when a websocket is accepted.
+    """
+    app = Application(ROUTE, handover=Taking())
+    client = app.call(get(b"/a"))
+    app.respond(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\nX-Hold: no\r\n\r\n")
+    app.respond(CHUNKED + b"2\r\nab\r\n", b"0\r\nSum: 7\r\nX-Hold: no\r\n\r\n")
+    assert b"Sum: 7" in client.written()
+    assert b"X-Hold" not in client.written()
+    client = app.call(get(b"/a", UPGRADE))
+    app.respond(SWITCHED[:-2] + b"X-Hold: no\r\n\r\n")
+    assert client.written().startswith(b"HTTP/1.1 101 ")
     assert b"X-Hold" not in client.written()
 
 
