@@ -76,7 +76,9 @@ class HandOverOffers:
         self._context = context
 
     def hides(self, name: bytes) -> bool:
-        return is_for_daemon(name)
+        if is_for_daemon(name):
+            return True
+        return self._routes is not None and self._routes.responses.pulls(name)
 
     def offer(self, response: HandedResponse) -> bool:
         exchange = response.exchange

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.defaults import make_relay_limits
+from rt_twisted.actions.handed.offers import HandOverOffers
+from rt_twisted.routes import Routes, parse_entry
+from tests.defaults import make_context, make_relay_limits
 from tests.unit.actions.relay.application import Application, ok
 from tests.unit.http.clients import chunked, get, post, status_of
 
@@ -634,6 +636,20 @@ def test_headers_for_the_daemon_are_never_passed_on() -> None:
     app.respond(SWITCHED[:-2] + b"X-Hold: no\r\n\r\n")
     assert client.written().startswith(b"HTTP/1.1 101 ")
     assert b"X-Hold" not in client.written()
+
+
+def test_pulled_headers_of_an_accepted_websocket() -> None:
+    """
+    No line decides about this response; the client does not get them either.
+    """
+    offers = HandOverOffers()
+    app = Application(ROUTE, handover=offers)
+    context = make_context(app.place.hub)
+    offers.use(Routes([parse_entry("pull-header X-SSE-Channel CHANNEL", context)]), context)
+    client = app.call(get(b"/a", UPGRADE))
+    app.respond(SWITCHED[:-2] + b"X-SSE-Channel: room\r\n\r\n")
+    assert client.written().startswith(b"HTTP/1.1 101 ")
+    assert b"room" not in client.written()
 
 
 def test_whole_handed_over_response() -> None:
