@@ -278,7 +278,7 @@ def test_examples_of_the_documentation(
     Each example runs in a page: subscribing, further options, resuming after a reload,
     tokens, elements.
     """
-    listening, more, back, token = examples("js")
+    listening, _, more, back, token = examples("js")
     elements, *_ = examples("html")
     server = daemon("--retry=0.3")
     for number in range(12):

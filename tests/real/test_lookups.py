@@ -5,6 +5,7 @@ A DNS server that does not answer.
 from __future__ import annotations
 
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -43,5 +44,7 @@ def test_a_name_that_is_looked_up_holds_up_no_stop(
     while not flag.exists():
         assert time.monotonic() < deadline
         time.sleep(PAUSE)
+    # Until the reactor runs, signals have the handlers of Python.
+    urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz", timeout=PATIENCE).close()
 
     assert server.kill() == 0

@@ -132,7 +132,7 @@ def test_guard_that_is_killed_leaves_no_sidecar(program: Path, daemon: StartDaem
     )
     server = daemon(f"--helper={program}")
     [first] = runs(server, 1)
-    [guard] = children(server.pid)
+    [guard, *_] = children(server.pid)
     os.kill(guard, signal.SIGKILL)
     runs(server, 2)
     assert has_ended(first.pids[0])
