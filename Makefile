@@ -24,7 +24,7 @@ run: .venv/.run
 	@exec .venv/bin/twistd -n --pidfile= realtime --port=$(PORT) $(ARGS)
 
 test: system .venv/.test $(if $(filter npm,$(WITHOUT)),,clients/js/node_modules tests/real/clients/node_modules) $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON)) $(if $(filter uwsgi,$(WITHOUT)),,.venv-uwsgi/.uwsgi-$(UWSGI))
-	REQUIRE_ALL=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	REQUIRE_ALL=1 .venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 check: lint unit
 

@@ -42,6 +42,6 @@ class ReportGarbage:
         gc.garbage.clear()
         gc.set_debug(0)
         gc.collect()
-        connections = sum(type(each) is Server for each in gc.get_objects())
+        connections = sum(issubclass(type(each), Server) for each in gc.get_objects())
         body = json.dumps({"garbage": found, "connections": connections})
         exchange.answer(200, body.encode(), "application/json")

@@ -25,6 +25,7 @@ def appended(server: Server, file: Path, line: str) -> list[str]:
     """
     Append *line*, wait until it is published, and return all lines.
     """
+    published(server)  # services of routes are started before the first response
     with file.open("a") as opened:
         opened.write(f"{line}\n")
     deadline = time.monotonic() + PATIENCE
