@@ -17,7 +17,7 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection te transfer-encoding upgrade content-length".split()
 )
 _REQUEST_ONLY = frozenset(
-    b"expect host http2-settings proxy-authorization x-real-ip forwarded trailer".split()
+    b"expect host http2-settings proxy proxy-authorization x-real-ip forwarded trailer".split()
 )
 _NOT_FORWARDED = HOP_BY_HOP | _REQUEST_ONLY
 _USUAL = frozenset((b"keep-alive", b"close"))  # of Connection: they name no other header

@@ -281,13 +281,13 @@ def test_slow_upload(serve: Serve, daemon: StartDaemon) -> None:
     """
     front = daemon(f"--route=^/ {gunicorn_http(serve)}", "--upstream-timeout=1s")
     client = socket.create_connection(("127.0.0.1", front.port), timeout=PATIENCE)
-    client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n")
+    client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 8000\r\n\r\n")
     stop = threading.Event()
     for _ in range(20):
-        client.sendall(b"x")
+        client.sendall(b"x" * 400)
         stop.wait(0.1)
     received = b""
-    while b"\r\n\r\n" not in received or not received.endswith(b"x" * 20):
+    while b"\r\n\r\n" not in received or not received.endswith(b"x" * 8000):
         piece = client.recv(65536)
         assert piece
         received += piece

@@ -24,15 +24,18 @@ class RelayedBody:
     Args:
         exchange: the client's request.
         max_body: bytes; 0 for no limit.
-        moved: called for each piece.
+        moved: called for each piece with the bytes received so far, and whether they are all.
         failed: called with the error for which the body will never be complete.
+
+    Attributes:
+        paused: the application does not receive.
     """
 
     def __init__(
         self,
         exchange: Any,
         max_body: int,
-        moved: Callable[[], object],
+        moved: Callable[[int, bool], object],
         failed: Callable[[Exception], object],
     ) -> None:
         self._exchange = exchange
@@ -42,6 +45,7 @@ class RelayedBody:
         self._out: ClientExchange | None = None
         self._chunked = exchange.length is None
         self._size = 0
+        self.paused = False
 
     def send_on(self, out: ClientExchange) -> None:
         """
@@ -68,7 +72,7 @@ class RelayedBody:
         if self._max_body and self._size > self._max_body:
             self._failed(body_too_large(self._max_body))
             return
-        self._moved()
+        self._moved(self._size, False)
         out.write(b"%x\r\n%s\r\n" % (len(piece), piece) if self._chunked else piece)
 
     def end(self) -> None:
@@ -77,7 +81,7 @@ class RelayedBody:
             if self._chunked:
                 out.write(b"0\r\n\r\n")
             out.end_body()
-            self._moved()
+            self._moved(self._size, True)
 
     def lost(self, reason: Exception) -> None:
         if self._out is not None:
@@ -86,9 +90,11 @@ class RelayedBody:
     # What the application's connection calls.
 
     def pauseProducing(self) -> None:
+        self.paused = True
         self._exchange.pause()
 
     def resumeProducing(self) -> None:
+        self.paused = False
         self._exchange.resume()
 
     def stopProducing(self) -> None:

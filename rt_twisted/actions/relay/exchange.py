@@ -29,6 +29,8 @@ from rt_twisted.http.head import ResponseHead
 from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.model.errors import HttpError
 
+LEAST_RATE = 1024  # bytes per second of a body: a slower client keeps a place from others
+
 
 class RelayState(Enum):
     """
@@ -99,6 +101,7 @@ class RelayedExchange:
         self._handover = handover
         self._state = _WAITING
         self._since = upstream.reactor.seconds()
+        self._body_since: float | None = None  # while the body is received
         self.deadline = self._since + limits.timeout
         self._urls: Iterator[HttpUrl] = iter(upstream.urls())
         self._out: ClientExchange | None = None
@@ -134,6 +137,10 @@ class RelayedExchange:
             self._out = out
 
     def on_deadline(self) -> None:
+        if self._body_since is not None and not self.producer.paused:
+            self._cancel()
+            self.exchange.refuse(HttpError(408, "the request is sent too slowly"))
+            return
         self._fail("timeouts", 504, "the application does not respond in time")
 
     # The request.
@@ -141,14 +148,26 @@ class RelayedExchange:
     def connected(self, exchange: ClientExchange) -> None:
         self._out = exchange
         if not exchange.complete:
+            if self._body_since is None:
+                self._body_since = self._upstream.reactor.seconds()
             self.producer.send_on(exchange)
 
-    def _wait_on(self) -> None:
+    def _wait_on(self, received: int, complete: bool) -> None:
         """
         Give the application more time: it has just got a part of the request.
+
+        Args:
+            received: bytes of the body, so far.
+            complete: whether they are all.
         """
-        if self._state is _WAITING:
-            self.deadline = self._upstream.reactor.seconds() + self._limits.timeout
+        if self._state is not _WAITING:
+            return
+        now, timeout = self._upstream.reactor.seconds(), self._limits.timeout
+        self.deadline = now + timeout
+        if complete:
+            self._body_since = None
+        elif self._body_since is not None:
+            self.deadline = min(self.deadline, self._body_since + timeout + received / LEAST_RATE)
 
     def _on_body_lost(self, reason: Exception) -> None:
         """

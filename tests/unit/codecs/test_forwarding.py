@@ -38,6 +38,7 @@ OWN: list[Field] = [
         ([(b"A", b"1"), (b"B", b"2")], b"B , x", [(b"A", b"1")]),
         ([(b"A_B", b"1"), (b"Grip-Sig", b"2"), (b"TE", b"x"), (b"Upgrade", b"y")], None, []),
         ([(b"X-Forwarded-For", b"10.0.0.1"), (b"Forwarded", b"for=x")], None, []),
+        ([(b"Proxy", b"http://192.0.2.9")], None, []),  # HTTP_PROXY of an application by CGI
         ([(b"X-Real-IP", b"10.0.0.1"), (b"X-Forwarded-Port", b"1")], None, []),
         ([(b"Host", b"b"), (b"Content-Length", b"1"), (b"Expect", b"x")], None, []),
     ],

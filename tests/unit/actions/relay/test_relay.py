@@ -322,14 +322,28 @@ def test_time_runs_from_the_last_part_of_the_request() -> None:
     An upload may take longer than the application may.
     """
     app = Application(ROUTE)
-    client = app.call(post(b"x" * 4, b"/a")[:-4])
+    piece = b"x" * 50_000
+    client = app.call(post(4 * piece, b"/a")[: -len(4 * piece)])
     for _ in range(3):
         app.reactor.pump([1.0] * 50)
-        client.send(b"x")
+        client.send(piece)
     assert not client.responses()
-    client.send(b"x")
+    client.send(piece)
     app.respond(ok())
     assert status_of(client) == 200
+
+
+def test_a_trickling_upload_is_refused() -> None:
+    """
+    A client that sends little keeps no place among the requests to the application.
+    """
+    app = Application(ROUTE)
+    client = app.call(post(b"x" * 400, b"/a")[:-400])
+    for _ in range(90):
+        app.reactor.pump([1.0])
+        client.send(b"x")
+    assert status_of(client) == 408
+    assert app.metrics.relay_timeouts == 0
 
 
 def test_next_process_of_a_list() -> None:
