@@ -4,12 +4,8 @@ The methods of actions that serve every request, whatever its method.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 
-_COMMON = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-
-
-class _AnyMethod(Collection[str]):
+class _AnyMethod(tuple[str, ...]):
     """
     Contains every method, and iterates over the common ones.
     """
@@ -17,11 +13,5 @@ class _AnyMethod(Collection[str]):
     def __contains__(self, method: object) -> bool:
         return True
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(_COMMON)
 
-    def __len__(self) -> int:
-        return len(_COMMON)
-
-
-ANY_METHOD: Collection[str] = _AnyMethod()
+ANY_METHOD = _AnyMethod(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))

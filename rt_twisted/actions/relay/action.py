@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from zope.interface import implementer
 
+from rt_twisted.actions.any_method import ANY_METHOD
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.relay.address import UpstreamAddress, http_address, uwsgi_address
@@ -23,18 +24,6 @@ from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.codecs.sizes import NO_LIMIT, ByteSize
 from rt_twisted.http.body import body_too_large
 from rt_twisted.model.errors import HttpError
-
-
-class AnyMethod(tuple[str, ...]):
-    """
-    The common methods, and all others: an application decides which it serves.
-    """
-
-    def __contains__(self, method: object) -> bool:
-        return True
-
-
-_METHODS = AnyMethod(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 @implementer(IAction)
@@ -67,7 +56,7 @@ class RelayAction:
     upstream: Upstream = field(init=False)
 
     bare: ClassVar[str] = "to"
-    methods: ClassVar[Collection[str]] = _METHODS
+    methods: ClassVar[Collection[str]] = ANY_METHOD
     relays: ClassVar[bool] = True
     catches_all: ClassVar[bool] = True
 
