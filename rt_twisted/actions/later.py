@@ -20,7 +20,7 @@ class LaterAction:
     """
     An action that is built with the first request that reaches its line.
 
-    It is no service, as nothing would start it.
+    The action must not be a service (`IService`): it would not be started.
 
     Args:
         word: of its line.

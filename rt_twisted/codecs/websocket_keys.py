@@ -16,7 +16,8 @@ def offered_key(offer: str | None) -> bytes | None:
     """
     Return the publish key in `Sec-WebSocket-Protocol`, the only header that a page can set.
 
-    It is an entry of `key.` and the key in base64url without padding (RFC 4648, 5).
+    The key is offered as a subprotocol: `key.` and the key in base64url without padding (RFC 4648,
+    section 5).
 
     Returns:
         None without a key, or if it is malformed, which `negotiate` refuses.

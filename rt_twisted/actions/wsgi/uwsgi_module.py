@@ -1,8 +1,9 @@
 """
 The module `uwsgi`, as applications and libraries that were written for uWSGI import it.
 
-It has what can mean the same here. It is in `sys.modules` only while an application is loaded: many
-libraries take its presence for a sign that they run in uWSGI.
+The module has those functions of uWSGI's that can do the same in this daemon. It is in
+`sys.modules` only while an application is loaded: many libraries take its presence for a sign that
+they run in uWSGI.
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ class UwsgiModule(ModuleType):
     def connection_fd(self) -> int:
         """
         Return a descriptor that is readable while a message of the client waits, or the websocket
-        is closed. It must not be read.
+        is closed. The application must not read from the descriptor.
 
         Raises:
             OSError: the request has no websocket.

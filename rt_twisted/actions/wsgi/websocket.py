@@ -147,7 +147,7 @@ class ThreadWebSocket:
         """
         Return a descriptor that is readable while a message waits, or the websocket is closed.
 
-        It must not be read. It is open until the application returns.
+        The application must not read from the descriptor, which stays open until it returns.
         """
         with self._changed:
             if self._descriptor < 0:
