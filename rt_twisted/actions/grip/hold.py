@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from rt_twisted.access.grants import Grant
+from rt_twisted.actions.awaited_response import AwaitedResponse
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.grip.closing import HeldStreams
 from rt_twisted.actions.headers import STREAM_HEADERS
-from rt_twisted.actions.poll_buffer import PollBuffer
 from rt_twisted.actions.subscription import end_with_grant, when_admitted
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.eventsource import has_id, whole_events
@@ -25,14 +25,13 @@ from rt_twisted.formats.chunked import Chunked, chunk
 from rt_twisted.formats.grip import GripEvents, GripResponses, GripStream
 from rt_twisted.formats.sse import HEARTBEAT
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.internal_channels import held_channel
 from rt_twisted.model.message import NOWHERE, After, Position
 
 EVENT_STREAM = "text/event-stream"
-RETRY_AFTER = 2  # seconds, when the broker fails
 _BODILESS = frozenset((204, 205, 304))
 _FRAMING = frozenset(("connection", "content-length", "keep-alive", "transfer-encoding",
                       "upgrade", "trailer", "te"))  # fmt: skip
@@ -175,7 +174,7 @@ def _join_response(request: HeldRequest, address: str) -> None:
     end_with_grant(request.context, held.subscriber, request.grant)
 
 
-class HeldResponse:
+class HeldResponse(AwaitedResponse):
     """
     A subscriber that is answered with the first response that is published.
 
@@ -188,24 +187,10 @@ class HeldResponse:
     """
 
     def __init__(self, request: HeldRequest, address: str) -> None:
-        context = request.context
-        self._exchange = request.exchange
         self._response = request.response
-        self._done = False
-        self._buffer = PollBuffer(context.reactor, self._on_close)
-        self._buffer.fetch(self._on_frames)
-        self._timer: Any = context.reactor.callLater(request.hold.seconds, self._on_timeout)
-        self.subscriber = Subscriber(
-            self._buffer, GripResponses(), context.hub, context.backlog_limits,
-            address,
-        )  # fmt: skip
-
-    def on_client_lost(self) -> None:
-        """
-        Leave the hub, as the client has disconnected.
-        """
-        if self._finish():
-            self._buffer.close()
+        super().__init__(
+            request.exchange, request.context, GripResponses(), request.hold.seconds, address
+        )
 
     def _on_frames(self, frames: bytes) -> None:
         try:
@@ -223,27 +208,10 @@ class HeldResponse:
 
     def _on_close(self, dropped: bool) -> None:
         if dropped:
-            if self._finish():
-                refusal = HttpError(503, "the broker is not available", retry=RETRY_AFTER)
-                self._exchange.refuse(refusal)
+            self._refuse()
         else:
             self._respond(self._response)
 
     def _respond(self, response: GripResponse) -> None:
-        if not self._finish():
-            return
-        # Leave first: the response may start the next request of the connection.
-        self.subscriber.drop(DisconnectReason.LIMIT)
-        answer(self._exchange, response)
-
-    def _finish(self) -> bool:
-        """
-        Return True the first time, False if the client is answered already.
-        """
-        if self._done:
-            return False
-        self._done = True
-        timer, self._timer = self._timer, None  # it has a reference to this object
-        if timer.active():
-            timer.cancel()
-        return True
+        if self._leave():
+            answer(self._exchange, response)
