@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.message import Position
 
 
 class HandedResponse(Protocol):
@@ -22,12 +23,14 @@ class HandedResponse(Protocol):
         match: of its route.
         status: of the response.
         headers: names in lower case, in the order of the response.
+        position: the end of the log when the application was asked; see `HandOver.position`.
     """
 
     exchange: IExchange
     match: Match
     status: int
     headers: Sequence[tuple[str, str]]
+    position: Position
 
     def read(self, limit: int, seconds: float) -> Deferred[bytes]:
         """
@@ -57,6 +60,14 @@ class HandOver(Protocol):
         """
         Return whether the response header *name* (lower case) is for the daemon, and is never
         sent to a client.
+        """
+
+    def position(self) -> Position:
+        """
+        Return the end of the log, to be called when an application is asked.
+
+        What is published from then on is for the client, if it is handed over and does not
+        request another position: the response may not have it. NOWHERE if it is not known.
         """
 
     def offer(self, response: HandedResponse) -> Any:

@@ -13,6 +13,7 @@ from zope.interface import Attribute, Interface
 from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.actions.effects import NO_EFFECTS, ChainEffects
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.message import NOWHERE, After, Position
 
 
 class ISocketIOApp(Interface):
@@ -178,6 +179,8 @@ class Match:
         mount: the matched part of the path; None if that is `$0`.
         by_application: the path is one that the application has named, and so are the groups.
         decided: *grant* is what the client may do: nothing else is asked.
+        position: after which messages are for a client that requests none, as an application
+            was asked about it then; NOWHERE for those of the live stream alone.
     """
 
     groups: Final[Sequence[str | None]]
@@ -189,6 +192,14 @@ class Match:
     mount: Final[str | None] = None
     by_application: Final[bool] = False
     decided: Final[bool] = False
+    position: Final[Position] = NOWHERE
+
+    @property
+    def start(self) -> After | None:
+        """
+        Return what is replayed to a client that requests nothing.
+        """
+        return After(self.position) if self.position.epoch else None
 
     @property
     def depth(self) -> int:

@@ -103,6 +103,7 @@ class PollAction:
         timeout = wait or context.poll_seconds
         if not isinstance(start, After):
             wait = 0.0
+        start = match.start if start is None else start
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=NO_STORE)
             return None

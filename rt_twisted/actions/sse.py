@@ -110,6 +110,7 @@ class SseAction:
         context = self.context
         names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         start = requested_start(exchange, query, self.history, positions=self.word != "sseraw")
+        start = match.start if start is None else start
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
             return self._poll(exchange, names, start)
         limit = requested_number(query, "evs_buffer_size_limit") or 0

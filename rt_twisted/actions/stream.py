@@ -135,8 +135,8 @@ class StreamAction:
                 self.context, exchange, names[0], self.as_, self.burst, match.grant
             )
         start = requested_start(exchange, query, self.history)
-        if start is None and self.burst:
-            start = Within(self.burst)
+        if start is None:
+            start = Within(self.burst) if self.burst else match.start
         options: dict[str, object] = {}
         if self.type != DEFAULT_TYPE:
             options["content_type"] = self.type

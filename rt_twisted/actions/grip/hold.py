@@ -48,6 +48,8 @@ class HeldRequest:
         hold: how; its channels are checked.
         response: of the application: what goes first, or is sent in the end.
         grant: by which the client has the channels.
+        position: after which messages are for a client that has received none: the end of the
+            log when the application was asked. NOWHERE if it is not known.
     """
 
     context: ActionContext
@@ -55,6 +57,7 @@ class HeldRequest:
     hold: GripHold
     response: GripResponse
     grant: Grant
+    position: Position = NOWHERE
 
 
 def hold_response(request: HeldRequest) -> object:
@@ -125,14 +128,18 @@ def _join_stream(request: HeldRequest, address: str) -> None:
         opened.transport, format, context.hub, context.backlog_limits_for(None), address
     )
     first = chunk(body) if exchange.framed else body
-    start = _start(exchange) if is_events else None
+    start = (_resumed(exchange) if is_events else None) or _start(request)
     context.hub.join(subscriber, _channels(hold), start, opened.head + first, entry=opened.entry)
     end_with_grant(context, subscriber, request.grant)
     if hold.keep_alive is not None:
         _KeepAliveTimer(subscriber, context.reactor, hold.keep_alive)
 
 
-def _start(exchange: IExchange) -> After | None:
+def _start(request: HeldRequest) -> After | None:
+    return After(request.position) if request.position.epoch else None
+
+
+def _resumed(exchange: IExchange) -> After | None:
     """
     Return where a client resumes; None if its `Last-Event-ID` is the application's own.
     """
@@ -170,7 +177,7 @@ class _KeepAliveTimer:
 def _join_response(request: HeldRequest, address: str) -> None:
     held = HeldResponse(request, address)
     request.exchange.watch(held.on_client_lost)
-    request.context.hub.join(held.subscriber, _channels(request.hold), None)
+    request.context.hub.join(held.subscriber, _channels(request.hold), _start(request))
     end_with_grant(request.context, held.subscriber, request.grant)
 
 

@@ -74,10 +74,12 @@ class GripRequest:
             answer(exchange, response)
             return
         log_not_followed(self.context, hold.not_followed)
-        held = HeldRequest(self.context, exchange, hold, response, self.grant)
+        position = self.response.position
+        held = HeldRequest(self.context, exchange, hold, response, self.grant, position)
         result = hold_response(held)
         if result is not None:
             await result  # type: ignore[misc]  # a coroutine: see `when_admitted`
+        self.context.hub.metrics.handovers_by_grip += 1
 
     def _read_instruction(self, body: bytes) -> tuple[GripHold | None, GripResponse]:
         exchange = self.response.exchange
@@ -93,9 +95,18 @@ class GripRequest:
         return hold, instruction.response
 
 
-def find_hold(context: ActionContext, response: HandedResponse) -> tuple[GripHold | None, bool]:
+def asks_for_hold(response: HandedResponse) -> bool:
     """
-    Return how *response* is to be held by its headers, and whether its body may say that.
+    Return whether *response* is to be held, or its body may say so.
+    """
+    if header(response.headers, "grip-hold") is not None:
+        return True
+    return media_type(header(response.headers, "content-type") or "") == INSTRUCT
+
+
+def find_hold(context: ActionContext, response: HandedResponse) -> GripHold | None:
+    """
+    Return how *response* is to be held by its headers; None if its body says so.
 
     Raises:
         HttpError: 502, a header of GRIP is malformed, or a channel cannot exist.
@@ -106,9 +117,7 @@ def find_hold(context: ActionContext, response: HandedResponse) -> tuple[GripHol
         raise unusable(response.exchange, error.reason) from None
     if hold is not None:
         check_channels(context, response, hold.channels)
-        return hold, False
-    kind = media_type(header(response.headers, "content-type") or "")
-    return None, kind == INSTRUCT
+    return hold
 
 
 def check_channels(

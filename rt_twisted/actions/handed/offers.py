@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from inspect import iscoroutine
 from typing import Any, Protocol
 from urllib.parse import unquote
+
+from twisted.internet.defer import Deferred
 
 from rt_twisted.access.questions import UnusableAnswer
 from rt_twisted.actions.chain_answer import NoAction
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.effects import ChainEffects
-from rt_twisted.actions.handed.grip import GripRequest, find_hold
+from rt_twisted.actions.handed.grip import GripRequest, asks_for_hold, find_hold
 from rt_twisted.actions.handed.headers import granted_by, header
 from rt_twisted.actions.handed.problems import unusable
 from rt_twisted.actions.handed.target import find_target
@@ -29,6 +32,7 @@ from rt_twisted.codecs.query import MAX_FIELDS, parse_query
 from rt_twisted.http.dispatch import settle
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.message import NOWHERE, Position
 
 REDIRECT = "x-accel-redirect"
 _ONLY = "a connection is handed over for GET, and by a response with status 200 to 299"
@@ -80,6 +84,9 @@ class HandOverOffers:
             return True
         return self._routes is not None and self._routes.responses.pulls(name)
 
+    def position(self) -> Position:
+        return NOWHERE if self._context is None else self._context.hub.position()
+
     def offer(self, response: HandedResponse) -> bool:
         exchange = response.exchange
         try:
@@ -126,8 +133,7 @@ class HandOverOffers:
             effects.apply(exchange)
             return None
         _apply(effects, exchange)
-        context.hub.metrics.handovers_by_line += 1
-        return partial(target.start, response)
+        return partial(_count_taken, context, "handovers_by_line", partial(target.start, response))
 
     def _by_redirect(
         self, routes: ResponseRoutes, context: ActionContext, response: HandedResponse
@@ -163,16 +169,16 @@ class HandOverOffers:
             _log_once(context, f"X-Accel-Redirect: {path[:200]!r} names no channel")
             return None
         _apply(match.effects, exchange)
-        context.hub.metrics.handovers_by_redirect += 1
-        return partial(target.start, response)
+        start = partial(target.start, response)
+        return partial(_count_taken, context, "handovers_by_redirect", start)
 
     def _by_grip(self, context: ActionContext, response: HandedResponse) -> Take | None:
-        hold, instructs = find_hold(context, response)
-        if hold is None and not instructs:
+        if not asks_for_hold(response):
             return None
         if not _may_hand_over(response):
             _log_once(context, f"Grip-Hold: {_ONLY}")
             return None
+        hold = find_hold(context, response)
         if hold is not None and not hold.channels:
             _log_once(context, "Grip-Hold: a response names no channel")
             return None
@@ -180,7 +186,6 @@ class HandOverOffers:
             grant = granted_by(response.headers, time.time())
         except UnusableAnswer as error:
             raise unusable(response.exchange, str(error)) from None
-        context.hub.metrics.handovers_by_grip += 1
         return GripRequest(context, response, hold, grant).start
 
 
@@ -196,6 +201,32 @@ def _apply(effects: ChainEffects, exchange: IExchange) -> None:
         raise effects.error
     for name, value in effects.added:
         exchange.add_header(name, value)
+
+
+def _count_taken(context: ActionContext, name: str, take: Take) -> object:
+    """
+    Call *take*, and count the connection when it was taken over: not if the client is refused.
+
+    Args:
+        context: has the metrics.
+        name: of the counter.
+        take: see `IAction.act`.
+    """
+    result = take()
+    if iscoroutine(result) or isinstance(result, Deferred):
+        return _count_later(context, name, result)
+    _count(context, name)
+    return result
+
+
+async def _count_later(context: ActionContext, name: str, result: Any) -> None:
+    await result
+    _count(context, name)
+
+
+def _count(context: ActionContext, name: str) -> None:
+    metrics = context.hub.metrics
+    setattr(metrics, name, getattr(metrics, name) + 1)
 
 
 def _answer(response: HandedResponse, action: Any, match: Match) -> object:

@@ -156,7 +156,7 @@ def find_target(
         own = granted_by(headers, time.time(), requested_channels(fields))
     except UnusableAnswer as error:
         raise unusable(exchange, str(error)) from None
-    match = replace(match, grant=own)
+    match = replace(match, grant=own, position=response.position)
     templates = templates_of(action)
     pattern = getattr(action, "pattern", False)
     names = [(one.expand(exchange, match), one.is_granted(match)) for one in templates]

@@ -28,6 +28,7 @@ from rt_twisted.http.client_exchange import CannotConnect, ClientExchange
 from rt_twisted.http.head import ResponseHead
 from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.message import NOWHERE
 
 LEAST_RATE = 1024  # bytes per second of a body: a slower client keeps a place from others
 
@@ -77,6 +78,7 @@ class RelayedExchange:
         deadline: by the reactor's clock, for the head of the response.
         status: of the response.
         headers: of it, in lower case.
+        position: see `HandedResponse`.
         producer: of the body of the request.
     """
 
@@ -94,6 +96,7 @@ class RelayedExchange:
         self.match = match
         self.status = 0
         self.headers: Sequence[tuple[str, str]] = ()
+        self.position = NOWHERE
         self.producer: Any = RelayedBody(exchange, max_body, self._wait_on, self._on_body_lost)
         self._upstream = upstream
         self._limits = limits
@@ -121,6 +124,8 @@ class RelayedExchange:
         self._upstream.submit(self, self._limits)
 
     def start(self) -> None:
+        if self._handover is not None:
+            self.position = self._handover.position()
         self._send(next(self._urls))
 
     def _send(self, url: HttpUrl) -> None:

@@ -30,6 +30,7 @@ from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange, IResponseStream
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.message import NOWHERE
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -90,6 +91,7 @@ class ApplicationCall:
         self._timer: IDelayedCall | None = None
         self._began = 0.0
         self._thread = 0
+        self._position = NOWHERE  # of the log, when the application is called
         self._head: ApplicationHead | None = None
         self._head_used = False  # a piece of the body was put behind it
         self._stream: IResponseStream | None = None
@@ -186,7 +188,14 @@ class ApplicationCall:
         self._stop_timer()
         if handover is not None:
             handed = ApplicationResponse(
-                exchange, self._match, head, self.variables, self._reactor, self._output, self._end
+                exchange,
+                self._match,
+                head,
+                self.variables,
+                self._position,
+                self._reactor,
+                self._output,
+                self._end,
             )
             self._handed = handed
             if handover.offer(handed) is not False:
@@ -284,6 +293,8 @@ class ApplicationCall:
     def _run(self) -> None:
         if self._output.closed:
             return
+        if self._context.handover is not None:
+            self._position = self._context.handover.position()
         result = self._application(self.environ, self.start_response)
         try:
             if self.websocket is not None:

@@ -15,6 +15,7 @@ from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.wsgi.head import ApplicationHead
 from rt_twisted.actions.wsgi.output import ThreadOutput
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.message import Position
 
 
 class ApplicationResponse:
@@ -26,6 +27,7 @@ class ApplicationResponse:
         match: of its route.
         head: of the response; None if the application has sent none, which counts as 200.
         variables: that the application has set, by name.
+        position: see `HandedResponse`.
         reactor: the reactor.
         output: where the body comes from; paused until `read`.
         ended: called when no more of the body is needed.
@@ -35,6 +37,7 @@ class ApplicationResponse:
         match: has the variables of the application, too.
         status: of the response.
         headers: names in lower case.
+        position: as given.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ApplicationResponse:
         match: Match,
         head: ApplicationHead | None,
         variables: Mapping[str, str],
+        position: Position,
         reactor: Any,
         output: ThreadOutput,
         ended: Callable[[], object],
@@ -58,6 +62,7 @@ class ApplicationResponse:
         self.headers: Sequence[tuple[str, str]] = [(name.lower(), text) for name, text in fields]
         if head is not None and head.length is not None:
             self.headers = [*self.headers, ("content-length", str(head.length))]
+        self.position = position
         self._reactor = reactor
         self._output = output
         self._ended = ended

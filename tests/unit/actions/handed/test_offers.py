@@ -5,8 +5,9 @@ Responses of an application that hand their connection over, by each way, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -17,13 +18,14 @@ from rt_twisted.access.gate import Gate
 from rt_twisted.access.grip_key import GripKey
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.actions.chain import Route
+from rt_twisted.actions.handed.headers import Headers
 from rt_twisted.actions.handed.offers import HandOverOffers
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.codecs.eventsource import EventReader
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.model.message import Draft
+from rt_twisted.model.message import NOWHERE, Draft, Position
 from rt_twisted.routes import Routes, parse_entry
-from tests.defaults import make_context, make_server
+from tests.defaults import make_context, make_hub_limits, make_retention, make_server
 from tests.unit.actions.test_access_streams import NOW, SECRET, token
 from tests.unit.http.clients import Answer, Caller, Place
 from tests.unit.http.h2_client import Client
@@ -51,6 +53,7 @@ class FakeResponse:
     body: bytes = b""
     was_read: bool = False
     waits: Deferred[bytes] | None = None
+    position: Position = NOWHERE
 
     def read(self, limit: int, seconds: float) -> Deferred[bytes]:
         self.was_read = True
@@ -70,12 +73,16 @@ class Application:
     body: bytes = b"plain"
     last: FakeResponse | None = None
     waits: Deferred[bytes] | None = None
+    meanwhile: Callable[[], object] | None = None
 
     methods: ClassVar[Sequence[str]] = ("GET", "POST")
 
     def act(self, exchange: IExchange, match: Match) -> None:
         response = FakeResponse(exchange, match, self.status, self.headers, self.body)
         response.waits = self.waits
+        response.position = self.offers.position()
+        if self.meanwhile is not None:
+            self.meanwhile()
         self.last = response
         if not self.offers.offer(response):
             exchange.answer(self.status, self.body)
@@ -221,6 +228,114 @@ def test_post_is_not_handed_over() -> None:
 
     assert only(front.ask("/x", "Content-Length: 0", method="POST")).status == 200
     assert front.hub.subscribers == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("grip-hold", "forever"), ("grip-channel", "a")),
+        (("grip-hold", "stream"), ("grip-channel", "a b")),
+        (("grip-hold", "stream"), ("grip-keep-alive", "x; timeout=never")),
+        (("content-type", "application/grip-instruct"),),
+    ],
+)
+def test_headers_of_what_is_not_handed_over_are_not_read(headers: Headers) -> None:
+    """
+    The response to a POST, and a refusal, go to the client, whatever GRIP headers they have.
+    """
+    front = Front(*SEED, *INTERNAL, grip=True).respond(*headers, body=b"done")
+
+    assert only(front.ask("/x", "Content-Length: 0", method="POST")).body == b"done"
+    assert only(front.respond(*headers, status=404, body=b"none").ask()).body == b"none"
+    assert front.app.last is not None and not front.app.last.was_read
+
+
+BY_EACH_WAY = [
+    pytest.param((OFFLOAD, ("x-sse-channel", "a")), id="line"),
+    pytest.param((("x-accel-redirect", "/-/sse/a"),), id="redirect"),
+    pytest.param((EVENTS, ("grip-hold", "stream"), ("grip-channel", "a")), id="grip"),
+]
+
+
+@pytest.mark.parametrize("headers", BY_EACH_WAY)
+def test_what_is_published_while_the_application_answers(headers: Headers) -> None:
+    """
+    A client that hands in no position gets all that is published since the application was asked,
+    and once: the response may not have it.
+    """
+    front = Front(*SEED, *INTERNAL, grip=True).respond(*headers)
+    prefix = "grip stream " if ("grip-channel", "a") in headers else ""
+    wire = b"data: %d\n\n" if prefix else b"%d"
+    front.publish(f"{prefix}a", wire % 1)
+    front.app.meanwhile = partial(front.publish, f"{prefix}a", wire % 2)
+    caller = front.ask()
+    front.publish(f"{prefix}a", wire % 3)
+
+    assert events(caller) == ["2", "3"]
+
+
+def test_position_of_the_client_comes_first() -> None:
+    """
+    A client that asks for older messages, or the newest ones, gets these.
+    """
+    front = Front(r"internal-route ^/-/sse/(.+)$ sse:$1", r"internal-route ^/-/two sse:a,history=2")
+    front.publish("a", b"1")
+    front.publish("a", b"2")
+    front.app.meanwhile = partial(front.publish, "a", b"3")
+
+    assert events(front.respond(("x-accel-redirect", "/-/sse/a")).ask("/x?since=all")) == list(
+        "123"
+    )
+    assert events(front.respond(("x-accel-redirect", "/-/two")).ask()) == list("33")
+    front.app.meanwhile = None
+    assert events(front.respond(("x-accel-redirect", "/-/sse/a")).ask()) == []
+
+
+def test_messages_that_are_not_retained_are_a_gap() -> None:
+    """
+    What was published meanwhile and is not retained is reported.
+    """
+    front = Front(*INTERNAL).respond(("x-accel-redirect", "/-/sse/a"))
+    front.hub.reconfigure(make_retention(count=0), make_hub_limits())
+    assert b"gap" not in only(front.ask()).body
+    front.app.meanwhile = partial(front.publish, "other", b"1")
+    assert b"gap" not in only(front.ask()).body
+    front.app.meanwhile = partial(front.publish, "a", b"1")
+    assert b"event: gap\n" in only(front.ask()).body
+
+
+@pytest.mark.parametrize("headers", BY_EACH_WAY)
+def test_refused_clients_are_not_counted(headers: Headers) -> None:
+    """
+    A connection counts as handed over when the daemon has it.
+    """
+    front = Front(*SEED, *INTERNAL, grip=True).respond(*headers)
+    front.hub.reconfigure(make_retention(), make_hub_limits(subscribers=1))
+    metrics = front.hub.metrics
+
+    def counted() -> int:
+        by_lines = metrics.handovers_by_line + metrics.handovers_by_redirect
+        return by_lines + metrics.handovers_by_grip
+
+    front.ask()
+    assert (front.hub.subscribers, counted()) == (1, 1)
+    assert only(front.ask()).status == 503
+    assert counted() == 1
+
+
+def test_clients_are_counted_when_they_are_admitted() -> None:
+    """
+    One that waits for admission and leaves is not counted.
+    """
+    front = Front(*INTERNAL).respond(("x-accel-redirect", "/-/sse/a"))
+    front.hub.reconfigure(make_retention(), make_hub_limits(join_rate=1.0, join_queue=5))
+    callers = [front.ask() for _ in range(4)]
+    joined = front.hub.subscribers
+    assert front.hub.metrics.handovers_by_redirect == joined < 4
+    callers[-1].hang_up()
+    front.wait(10)
+
+    assert front.hub.metrics.handovers_by_redirect == front.hub.subscribers == 3
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rt_twisted.actions.handed.offers import HandOverOffers
+from rt_twisted.model.message import NOWHERE, Draft, Position
 from rt_twisted.routes import Routes, parse_entry
 from tests.defaults import make_context, make_relay_limits
 from tests.unit.actions.relay.application import Application, ok
@@ -604,6 +605,9 @@ class Taking:
     def hides(self, name: bytes) -> bool:
         return name == b"x-hold"
 
+    def position(self) -> Position:
+        return NOWHERE
+
     def offer(self, response: Any) -> bool:
         if response.status != 200 or ("x-hold", "yes") not in response.headers:
             return False
@@ -664,6 +668,30 @@ def test_pulled_headers_of_an_accepted_websocket() -> None:
     app.respond(SWITCHED[:-2] + b"X-SSE-Channel: room\r\n\r\n")
     assert client.written().startswith(b"HTTP/1.1 101 ")
     assert b"room" not in client.written()
+
+
+def test_hand_over_begins_where_the_application_was_asked() -> None:
+    """
+    Not when the request came: what waits for its turn is asked later.
+    """
+    offers = HandOverOffers()
+    limits = make_relay_limits(connections=1)
+    app = Application(ROUTE, handover=offers, relay=limits)
+    hub = app.place.hub
+    context = make_context(hub, app.place.clock)
+    lines = ("pull-header X-Channel CHANNEL", "response-route-run sse:${CHANNEL}")
+    offers.use(Routes([parse_entry(line, context) for line in lines]), context)
+    first, second = app.call(get(b"/a")), app.call(get(b"/a"))
+
+    hub.publish([Draft("room", b"1")])
+    app.respond(ok(headers=b"X-Channel: room\r\n"))
+    app.accept()
+    hub.publish([Draft("room", b"2")])
+    app.respond(ok(headers=b"X-Channel: room\r\n"))
+    app.place.wait(1)
+
+    assert [b"data: %d\n" % n in first.written() for n in (1, 2)] == [True, True]
+    assert [b"data: %d\n" % n in second.written() for n in (1, 2)] == [False, True]
 
 
 def test_whole_handed_over_response() -> None:

@@ -11,6 +11,7 @@ import pytest
 from twisted.python.failure import Failure
 
 from rt_twisted.actions.handover import HandedResponse
+from rt_twisted.model.message import Position
 from tests.inline_threads import InlineReactor, inline_state
 from tests.unit.http.clients import Place, get
 
@@ -63,6 +64,9 @@ class Taking:
     def hides(self, name: bytes) -> bool:
         return name == b"x-hidden"
 
+    def position(self) -> Position:
+        return Position("e", 7)
+
     def offer(self, response: HandedResponse) -> Any:
         self.offered.append(response)
         name = response.match.variables.get("TAKE") or dict(response.headers).get("x-take")
@@ -113,6 +117,7 @@ def test_a_response_is_handed_over(
 
     assert (first.status, first.body, second.status) == (200, body, 200)
     assert (offered.status, list(offered.headers)) == (status, headers)
+    assert offered.position == Position("e", 7)
     assert place.hub.metrics.wsgi_failed == 0
 
 
