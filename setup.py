@@ -97,10 +97,12 @@ setup(
             "gunicorn>=23",  # an application server behind the daemon
             "hypothesis>=6.170",
             "imageio-ffmpeg>=0.6",  # a newer ffmpeg than Debian's, with x265 and SVT-AV1
+            "kubernetes-validate>=1.37",  # has the schemas of Kubernetes
             "pika>=1.4",  # an independent AMQP publisher
             "pytest>=9.0",
             "pytest-twisted>=1.14.3",
             "pytest-xdist>=3.8",
+            "PyYAML>=6",  # reads manifests
             "python-socketio[client]>=5.18",  # an independent client
             "redis>=5",  # a program that only uses redis, as in the documentation
             "sseclient-py>=1.9",  # an independent parser of event streams

@@ -45,6 +45,7 @@ class Stream:
         self.last_id = last_id
         self.first_id = ""  # the first one on this connection
         self.head = b""
+        self.retry = 0  # milliseconds; 0 if the server sent none
         self._raw = bytearray()
         self._chunked = False
         self._left = 0  # of the chunk
@@ -101,6 +102,8 @@ class Stream:
             self._type = value
         elif name == "data":
             self._data.append(value)
+        elif name == "retry":
+            self.retry = int(value)
         elif not line:
             self.last_id = self._id
             self.first_id = self.first_id or self._id

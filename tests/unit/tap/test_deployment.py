@@ -7,7 +7,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
+import yaml
 
 from rt_twisted.routes import DEFAULT
 from rt_twisted.tap.settings import SETTINGS
@@ -25,6 +27,16 @@ def test_variables_are_settings(file: Path) -> None:
     """
     known = {"RT_" + name.upper().replace("-", "_") for name in SETTINGS}
     assert set(re.findall(r"\bRT_[A-Z_]+", file.read_text())) <= known
+
+
+@pytest.mark.parametrize("version", ["1.25.0", kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("file", sorted(KUBERNETES.iterdir()), ids=lambda file: file.stem)
+def test_manifests_have_the_schema_of_kubernetes(file: Path, version: str) -> None:
+    """
+    Each object has the fields of its kind and no others, in an older version and the newest.
+    """
+    for each in yaml.safe_load_all(file.read_text()):
+        kubernetes_validate.validate(each, version, strict=True)
 
 
 @pytest.mark.parametrize("path", re.findall(r"path: (/\S+z)\n", DEPLOYMENT))
