@@ -258,7 +258,11 @@ class Gate:
     def seconds_left(self, grant: Grant) -> float:
         """
         Return for how many seconds *grant* is valid; infinity for no end. May be negative.
+
+        A token may have been revoked while its client was queued.
         """
+        if self.revocations is not None and self.revocations.covers(grant):
+            return 0.0
         clock = self.tokens or self.app
         return grant.expires - (time.time() if clock is None else clock.now())
 

@@ -97,12 +97,18 @@ class Revocations:
         """
         if not self.ready:
             raise HttpError(503, "the revoked tokens are not known yet", retry=WAIT)
+        if self.covers(grant):
+            raise token_error("it is revoked")
+
+    def covers(self, grant: Grant) -> bool:
+        """
+        Return whether the token of *grant* is known to be revoked.
+        """
         if not self._entries:
-            return
-        for key in ((grant.token_id, ""), ("", grant.subject)):
-            entry = self._entries.get(key)
-            if entry is not None and entry.until > self.now() and entry.covers(grant):
-                raise token_error("it is revoked")
+            return False
+        entries = [self._entries.get(key) for key in ((grant.token_id, ""), ("", grant.subject))]
+        now = self.now()
+        return any(one is not None and one.until > now and one.covers(grant) for one in entries)
 
     def merge(self, entries: Iterable[Revocation]) -> list[Revocation]:
         """

@@ -77,7 +77,7 @@ def open_stream(
         context.hub.join(subscriber, channels, start, opened.head, entry=opened.entry)
         end_with_grant(context, subscriber, grant)
 
-    return when_admitted(context, exchange, join)
+    return when_admitted(context, exchange, join, channels)
 
 
 def end_with_grant(context: ActionContext, subscriber: Subscriber, grant: Grant) -> None:
@@ -89,17 +89,21 @@ def end_with_grant(context: ActionContext, subscriber: Subscriber, grant: Grant)
 
 
 def when_admitted(
-    context: ActionContext, exchange: IExchange, join: Callable[[str], object]
+    context: ActionContext,
+    exchange: IExchange,
+    join: Callable[[str], object],
+    channels: Sequence[Selector] = (),
 ) -> object:
     """
-    Call *join* when admission control admits the client.
+    Call *join* when admission control admits the client and the broker delivers its channels.
 
-    It is called before this returns, unless other clients are queued.
+    It is called before this returns if nothing has to be waited for.
 
     Args:
         context: the hub and the limits.
         exchange: the request.
         join: called with the client's address as the limits count it.
+        channels: which the client joins and knows to receive from its response on.
 
     Returns:
         What `IAction.act` may return.
@@ -112,7 +116,10 @@ def when_admitted(
     context.hub.admit(address)
     slot = None if exchange.admitted else request_slot(context, exchange)
     if slot is not None:
-        return _join_later(slot, context, address, join)
+        return _join_later(slot, context, exchange, join, channels)
+    subscribed = context.hub.when_subscribed(channels) if channels else None
+    if subscribed is not None:
+        return _join_subscribed(subscribed, context, exchange, join)
     join(address)
     return None
 
@@ -128,9 +135,25 @@ def request_slot(context: ActionContext, exchange: IExchange) -> Deferred[None] 
 
 
 async def _join_later(
-    slot: Deferred[None], context: ActionContext, address: str, join: Callable[[str], object]
+    slot: Deferred[None],
+    context: ActionContext,
+    exchange: IExchange,
+    join: Callable[[str], object],
+    channels: Sequence[Selector],
 ) -> None:
     await slot
+    await _join_subscribed(context.hub.when_subscribed(channels), context, exchange, join)
+
+
+async def _join_subscribed(
+    subscribed: Deferred[None] | None,
+    context: ActionContext,
+    exchange: IExchange,
+    join: Callable[[str], object],
+) -> None:
+    if subscribed is not None:
+        await while_connected(exchange, subscribed)
+    address = address_of(exchange, context)
     context.hub.admit(address)
     join(address)
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -45,6 +45,7 @@ _log = Logger()
 _subscribed = attrgetter("subscribed")
 
 SYNC_MESSAGES = 4096  # of the broker's history, in which a resync point is searched
+SUBSCRIBE_SECONDS = 1.0  # for which a client that is to join waits for the broker
 
 
 class PendingSubscription:
@@ -116,6 +117,7 @@ class CatchUp:
         self._streams = streams
         self._end_of_log = end_of_log
         self._frames = shared_frames()
+        self._awaited: dict[Channel, set[Deferred[None]]] = {}  # by clients that will join
         # The format and the replay of the last one that joined without messages, and its start.
         self._last_start: tuple[IFormat | None, Replay, bytes] = (
             None,
@@ -124,6 +126,33 @@ class CatchUp:
         )
         # Messages of the broker's history while they are sent: equal replays share them.
         self._fetched: WeakValueDictionary[Position, Message] = WeakValueDictionary()
+
+    def when_subscribed(self, names: Sequence[Selector]) -> Deferred[None] | None:
+        """
+        Subscribe to the channels *names* at the broker; see `Hub.when_subscribed`.
+        """
+        waits = [self._wait_for(one) for one in self._request(names) if not one.subscribed]
+        if not waits:
+            return None
+        all_subscribed = DeferredList(waits, consumeErrors=True)
+        all_subscribed.addTimeout(SUBSCRIBE_SECONDS, self._clock)
+        return all_subscribed.addCallback(lambda _: None)
+
+    def _wait_for(self, channel: Channel) -> Deferred[None]:
+        waiting = self._awaited.setdefault(channel, set())
+
+        def cancel(wait: Deferred[None]) -> None:
+            waiting.discard(wait)
+            if not waiting and self._awaited.get(channel) is waiting:
+                del self._awaited[channel]
+
+        wait: Deferred[None] = Deferred(cancel)
+        waiting.add(wait)
+        return wait
+
+    def _end_wait(self, channel: Channel) -> None:
+        for wait in self._awaited.pop(channel, ()):
+            wait.callback(None)
 
     def subscribe(
         self,
@@ -209,6 +238,7 @@ class CatchUp:
         """
         if channel.requested:
             self._broker.unsubscribe(channel.name)
+        self._end_wait(channel)
 
     def _add_pending(self, pending: PendingSubscription) -> None:
         self.pending_subscriptions.setdefault(pending.subscriber, []).append(pending)
@@ -477,6 +507,7 @@ class CatchUp:
         self._channels.on_subscribed(channel, position)
         for pending in tuple(channel.pending_subscriptions):
             self._advance(pending)
+        self._end_wait(channel)
 
     def _on_subscribe_failed(self, failure: Failure) -> None:
         _log.failure("while subscribing to a channel at the broker", failure)

@@ -298,6 +298,23 @@ class Hub:
         ):
             raise HttpError(429, "too many subscribers from your address", retry=10)
 
+    def when_subscribed(self, names: Sequence[Selector]) -> Deferred[None] | None:
+        """
+        Subscribe this node to the channels *names* before a client joins them.
+
+        A client whose stream begins when the broker delivers to this node receives all that
+        is published after it has read the first byte.
+
+        Returns:
+            None if the broker delivers all of them, or is not available. Otherwise a Deferred
+            that fires when it does, or after SUBSCRIBE_SECONDS.
+        """
+        for name in names:
+            channel = self._channels.get(name)
+            if channel is None or not channel.subscribed:
+                return self._catchup.when_subscribed(names) if self._is_broker_ready() else None
+        return None
+
     def join(
         self,
         subscriber: Subscriber,

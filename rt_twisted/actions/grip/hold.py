@@ -80,7 +80,8 @@ def hold_response(request: HeldRequest) -> object:
         return None
     if hold.mode is HoldMode.RESPONSE:
         return when_admitted(request.context, exchange, partial(_join_response, request))
-    return when_admitted(request.context, exchange, partial(_join_stream, request))
+    join = partial(_join_stream, request)
+    return when_admitted(request.context, exchange, join, _channels(hold))
 
 
 def answer(exchange: IExchange, response: GripResponse) -> None:

@@ -264,6 +264,7 @@ class SocketIOConnection:
             accepted: Deferred[Any] = fail()
         else:
             accepted = _call(self._enter, socket, auth)
+        accepted.addCallback(lambda _: socket.when_subscribed())
         accepted.addCallback(self._accept, socket, saved, key, offset)
         accepted.addErrback(self._reject, socket)
 

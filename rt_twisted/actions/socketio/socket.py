@@ -285,6 +285,13 @@ class Socket:
             return
         stream.channels.join(new, since, self._format())
 
+    def when_subscribed(self) -> Deferred[None] | None:
+        """
+        Subscribe this node to the channels that the client will join; see `Hub.when_subscribed`.
+        """
+        names = [name for some, _ in self._pending.joins for name in some] if self._pending else []
+        return self._context.hub.when_subscribed(names)
+
     def accept(
         self, answer: SocketIOPacket, recovered: SocketIOPacket, missed: MissedReplay | None
     ) -> None:

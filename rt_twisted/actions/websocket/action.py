@@ -242,7 +242,7 @@ class WebSocketAction:
         since = requested_start(exchange, exchange.query(), self.history)
         app = self._make_app(exchange, match, names, own)
         enter = partial(self._open, exchange, handshake, app, names, since, grant)
-        return when_admitted(self.context, exchange, enter)
+        return when_admitted(self.context, exchange, enter, names)
 
     def _make_viewing(self) -> Viewing | None:
         """

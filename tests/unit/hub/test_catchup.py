@@ -15,7 +15,9 @@ from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
 from rt_twisted.formats.sse import EventStream, RawEventStream
+from rt_twisted.hub import catchup as catchup_module
 from rt_twisted.hub import fanout as fanout_module
+from rt_twisted.hub.catchup import SUBSCRIBE_SECONDS
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
@@ -637,3 +639,69 @@ def test_added_channels_can_be_replayed_in_another_format(
     got = line.read()
     assert (b"id: e.100\n" in got) is not known
     assert events(got) == [(101, b"1")]
+
+
+def test_a_client_that_is_to_join_waits_for_the_broker(make: Callable[..., LocalHub]) -> None:
+    """
+    All channels have to be subscribed, and the client then joins at once.
+    """
+    broker = ManualBroker()
+    context = make(broker=broker)
+    waiting = context.hub.when_subscribed(["a", "b"])
+    assert waiting is not None
+    broker.confirm("a")
+    assert not waiting.called
+    broker.confirm("b")
+    assert waiting.called
+
+    assert context.hub.when_subscribed(["a", "b"]) is None
+    line = context.join("a", "b")
+    assert b"id: e.100\n" in line.read()
+
+
+def test_a_client_waits_a_second_for_the_broker(make: Callable[..., LocalHub]) -> None:
+    """
+    The client joins after that, and receives when the broker confirms. Nothing is kept of its wait.
+    """
+    broker = ManualBroker()
+    context = make(broker=broker)
+    waiting = context.hub.when_subscribed(["a"])
+    assert waiting is not None
+    context.clock.advance(SUBSCRIBE_SECONDS)
+    assert waiting.called
+
+    line = context.join("a")
+    broker.confirm("a")
+    broker.bring("a", b"1")
+    context.turn()
+    assert texts(line.read()) == [b"1"]
+
+
+def test_a_wait_for_the_broker_can_be_cancelled(make: Callable[..., LocalHub]) -> None:
+    """
+    Other clients that wait for the same channel still do.
+    """
+    broker = ManualBroker()
+    context = make(broker=broker)
+    leaving, staying = context.hub.when_subscribed(["a"]), context.hub.when_subscribed(["a"])
+    assert leaving is not None
+    assert staying is not None
+    leaving.cancel()
+    assert leaving.called
+    assert not staying.called
+    broker.confirm("a")
+    assert staying.called
+
+
+def test_a_channel_that_is_dropped_ends_the_wait_for_it(
+    make: Callable[..., LocalHub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The client joins then, and opens the channel anew.
+    """
+    monkeypatch.setattr(catchup_module, "SUBSCRIBE_SECONDS", 100.0)
+    context = make(broker=ManualBroker(), limits=make_hub_limits(linger=1))
+    waiting = context.hub.when_subscribed(["a"])
+    assert waiting is not None
+    context.clock.pump([1] * 5)
+    assert waiting.called

@@ -15,7 +15,7 @@ from rt_twisted.access.revocations import Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.actions.admin.bus import ANSWER_SECONDS, AdminBus
 from rt_twisted.model.internal_channels import ACTS, REVOKED
-from tests.defaults import make_socketio_limits
+from tests.defaults import make_hub_limits, make_socketio_limits
 from tests.unit.actions.test_access_streams import (
     NOW,
     SECRET,
@@ -26,7 +26,7 @@ from tests.unit.actions.test_access_streams import (
     show,
     token,
 )
-from tests.unit.actions.websocket.daemon import WebSocketDaemon
+from tests.unit.actions.websocket.daemon import HANDSHAKE, WebSocketDaemon
 from tests.unit.http.clients import Caller, read_answers
 
 LINES = ("^/sse$ sse", "^/open$ sse:allow=anyone", r"^/socket\.io/ socket.io", "^/admin/ admin",
@@ -39,7 +39,9 @@ class AdminNode:
     A daemon with the admin API.
     """
 
-    def __init__(self, alone: bool = True, keys: tuple[str, ...] = ("s3cret",)) -> None:
+    def __init__(
+        self, alone: bool = True, keys: tuple[str, ...] = ("s3cret",), **limits: Any
+    ) -> None:
         self.server: WebSocketDaemon
         tokens = TokenVerifier([TokenKey.of(SECRET)], now=self._now)
         self.revocations = Revocations(self._now)
@@ -49,6 +51,7 @@ class AdminNode:
             gate=gate,
             admin_keys=Keys([Key.of(key) for key in keys]),
             socketio=make_socketio_limits(ping_interval=1000.0),
+            limits=make_hub_limits(**limits),
         )
         hub, clock = self.server.hub, self.server.clock
         self.bus = self.server.context.shared.get(
@@ -191,6 +194,24 @@ def test_revoke(node: AdminNode) -> None:
     assert not callers[1].open
     fresh = token(channels=["a"], iat=NOW + 100)
     assert b" 200 " in show(server, "/sse?channels=a", bearer(fresh)).written()
+
+
+@pytest.mark.parametrize("path", ["/sse?channels=a", "/ws?channels=a"])
+def test_a_token_that_is_revoked_while_its_client_is_queued(path: str) -> None:
+    """
+    The client was checked before it was queued, and is disconnected when it joins.
+    """
+    node = AdminNode(join_rate=1, join_queue=10)
+    server = node.server
+    show(server, "/open?channels=a")
+    upgrade = HANDSHAKE if path.startswith("/ws") else ""
+    queued = show(server, path, upgrade + bearer(token(channels=["a"], jti="t1")))
+    assert not queued.written()
+    assert node.ask("POST", "revoke", {"jti": "t1"})[0] == 200
+    pass_seconds(server, 10)
+    server.publish("not for the client", channel="a")
+    assert b"not for the client" not in queued.written()
+    assert not queued.open
 
 
 @pytest.mark.parametrize(
