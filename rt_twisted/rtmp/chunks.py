@@ -14,11 +14,12 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 DEFAULT_CHUNK = 128  # bytes of a chunk until the sender sets another size
 MAX_COMMAND = 64 * 1024  # bytes of a message before the client may publish
 MAX_CHUNK_STREAMS = 16
-SPARE_MESSAGES = 256  # of one read, besides one for each SMALL_MESSAGE bytes
-SMALL_MESSAGE = 8  # bytes with the header
+SPARE_CHUNKS = 256  # of one read, besides one for each SMALL_CHUNK bytes
+SMALL_CHUNK = 8  # bytes with the header
 MAX_TIMESTAMP = 0xFFFFFF  # of a header; larger ones have four more bytes
 TIMES = 2**32  # timestamps count modulo this
 
+_RUN = 8  # chunks of one message that are looked for at first, then twice as many each time
 _ABORT = 2  # the last of the types that are about chunks
 _CONTROL_STREAM = 2  # the chunk stream of protocol control messages
 
@@ -103,8 +104,8 @@ class ChunkReader:
 
         Raises:
             RemoteProtocolError: a header that continues nothing, a chunk size of 0, a message
-                over `max_message`, more than MAX_CHUNK_STREAMS, or too many messages of
-                one byte. The reader cannot be used again.
+                over `max_message`, more than MAX_CHUNK_STREAMS, or too many small chunks
+                of messages that alternate. The reader cannot be used again.
         """
         rest = self._buffer
         # Most reads begin with a chunk: they are not copied.
@@ -114,16 +115,16 @@ class ChunkReader:
             buffer = rest
         found: list[RtmpMessage] = []
         position, available = 0, len(buffer)
-        most = SPARE_MESSAGES + available // SMALL_MESSAGE
+        most = SPARE_CHUNKS + available // SMALL_CHUNK
         while position < available:
             end = self._read_chunk(buffer, position, found)
             if end is None:
                 break
             position = end
-            if len(found) > most:
-                raise RemoteProtocolError("RTMP: too many small messages")
+            most -= 1
+            if most < 0:
+                raise RemoteProtocolError("RTMP: too many small chunks")
             if found and found[-1].type <= _ABORT:
-                most -= 1
                 self._apply(found.pop())
         if buffer is rest:
             del rest[:position]
@@ -135,10 +136,11 @@ class ChunkReader:
         self, buffer: bytes | bytearray, position: int, found: list[RtmpMessage]
     ) -> int | None:
         """
-        Read the chunk of *buffer* at *position*, before its end.
+        Read the chunk of *buffer* at *position*, before its end, and those that follow it of
+        the same message.
 
         Returns:
-            where it ends; None if it has not arrived as a whole.
+            where they end; None if it has not arrived as a whole.
         """
         available = len(buffer)
         first = buffer[position]
@@ -188,8 +190,12 @@ class ChunkReader:
             return end
         if payload is None:
             payload = stream.payload = bytearray()
+        before = len(payload)
         payload += memoryview(buffer)[position:end]
-        self._pending += end - position
+        if end < available and id < 64:
+            again = bytes((0xC0 | id,)) + stream.extended
+            end = _read_run(buffer, end, again, self._chunk, length, payload)
+        self._pending += len(payload) - before
         if self._pending > 2 * self.max_message:
             raise RemoteProtocolError("RTMP: too many messages are not complete")
         if len(payload) == length:
@@ -226,6 +232,50 @@ class ChunkReader:
         if message.type != MessageType.SET_CHUNK_SIZE or not 0 < value < 2**31:
             raise RemoteProtocolError("RTMP: the size of chunks is invalid")
         self._chunk = value
+
+
+def _read_run(
+    buffer: bytes | bytearray,
+    position: int,
+    header: bytes,
+    chunk: int,
+    length: int,
+    payload: bytearray,
+) -> int:
+    """
+    Append to *payload* the chunks at *position* that all begin with *header*, up to *length*.
+
+    They are found by comparing every so many bytes, so that chunks of one byte cost little.
+
+    Returns:
+        where they end.
+    """
+    stride = len(header) + chunk
+    most = _RUN
+    while True:
+        missing = length - len(payload)
+        count = min(most, -(-missing // chunk), -(-(len(buffer) - position) // stride))
+        run = buffer[position : position + min(count * stride, missing + count * len(header))]
+        for index, byte in enumerate(header):
+            column = run[index::stride]
+            count = min(count, len(column) - len(column.lstrip(bytes((byte,)))))
+        # The last chunk may be shorter, if the message ends with it.
+        size = min(count * chunk, missing)
+        end = position + size + count * len(header)
+        if end > len(buffer):
+            count -= 1
+            size = count * chunk
+            end = position + size + count * len(header)
+        if not count:
+            return position
+        run = bytearray(run[: end - position])
+        for index in range(len(header)):
+            del run[:: stride - index]
+        payload += run
+        position = end
+        if count < most:
+            return position
+        most *= 2
 
 
 def _read_header(

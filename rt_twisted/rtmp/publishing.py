@@ -14,6 +14,7 @@ from rt_twisted.actions.ingest.publishing import Publishing, PublishPermit
 from rt_twisted.http.interfaces import Find
 from rt_twisted.hub.publishers import LivePublisher
 from rt_twisted.media.live_run import LiveRun
+from rt_twisted.metrics.responses import PUBLISHES, count_refusal
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp.request import RtmpRequest
 
@@ -44,9 +45,13 @@ class PublishTarget:
 
     async def begin(self, client: PublishingClient) -> tuple[LivePublisher, LiveRun]:
         """
-        Claim the channel; see `Publishing.claim`.
+        Claim the channel; see `Publishing.claim`. A refusal is counted.
         """
-        return await self.publishing.claim(client, self.permit)
+        try:
+            return await self.publishing.claim(client, self.permit)
+        except HttpError as error:
+            count_refusal(self.context.hub.metrics, PUBLISHES, error.status)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class RtmpRoutes:
 
     async def find(self, request: RtmpRequest) -> PublishTarget:
         """
-        Return where the client of *request* may publish.
+        Return where the client of *request* may publish. A refusal by a route is counted.
 
         Raises:
             HttpError: 404, no `rtmp:` route has the name; or see `Publishing.authorize`.
@@ -80,6 +85,7 @@ class RtmpRoutes:
         try:
             target: PublishTarget = await action.target(request, match)
         except HttpError as error:
+            count_refusal(action.context.hub.metrics, PUBLISHES, error.status)
             if error.status != 401:
                 raise
             raise HttpError(

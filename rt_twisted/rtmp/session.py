@@ -16,7 +16,7 @@ from rt_twisted.rtmp.chunks import MAX_COMMAND, ChunkReader, MessageType, RtmpMe
 from rt_twisted.rtmp.handshake import ServerHandshake
 
 WINDOW = 2_500_000  # bytes that each side may send before the other acknowledges them
-CHUNK = 4096  # bytes of the chunks that the server sends
+CHUNK = 65536  # bytes of the chunks that the server sends: ffmpeg then sends such, too
 MAX_NAME = 1024  # characters of an application or a stream name
 BAD_NAME = "NetStream.Publish.BadName"
 

@@ -23,6 +23,7 @@ from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.media.rtp.numbers import numbers_of
 from rt_twisted.media.sdp import parse_sdp
 from rt_twisted.media.unit import Head, read
+from rt_twisted.metrics.responses import PUBLISHES, SUBSCRIBERS, count_refusal
 from rt_twisted.model.errors import Header, HttpError, Unavailable
 from rt_twisted.model.message import Sync
 from rt_twisted.rtsp.fields import (
@@ -43,6 +44,12 @@ from rt_twisted.rtsp.session import RtspState, next_state
 from rt_twisted.rtsp.start import METHODS
 
 _PUBLIC = ("Public", ", ".join(METHODS))
+_COUNT_AS = {
+    "DESCRIBE": SUBSCRIBERS,
+    "PLAY": SUBSCRIBERS,
+    "ANNOUNCE": PUBLISHES,
+    "RECORD": PUBLISHES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +161,27 @@ class Dialogue:
             unsupported = exchange.header("require") or ""
             return Reply(551, [("Unsupported", unsupported)])
         following = next_state(self.state, exchange.method)
-        reply = await method(self, exchange)
+        try:
+            reply = await method(self, exchange)
+        except HttpError as error:
+            self._count(exchange, error.status)
+            raise
         if not self._connection.closed:
             self._enter(following)
         return reply
+
+    def _count(self, exchange: RtspExchange, status: int) -> None:
+        """
+        Count a refusal. A client that is only asked for credentials is not refused yet.
+        """
+        if status == 401 and exchange.header("authorization") is None:
+            return
+        found = self._find(exchange.method, exchange.path) if self._find is not None else None
+        route = self._named.route if self._named is not None else None
+        if isinstance(found, tuple):
+            route = found[0]
+        if route is not None:
+            count_refusal(route.context.hub.metrics, _COUNT_AS.get(exchange.method, ""), status)
 
     async def _on_options(self, exchange: RtspExchange) -> Reply:
         return Reply(headers=[_PUBLIC, *self._session_header()])

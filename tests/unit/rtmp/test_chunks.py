@@ -5,6 +5,7 @@ The chunk stream: every form of a header, however it is split, and hostile.
 from __future__ import annotations
 
 import contextlib
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -213,6 +214,63 @@ def test_what_is_written_is_read(parts: list[tuple[int, bytes]], chunk: int, ste
     wire = b"".join([write_message(each, chunk, 4) for each in messages])
 
     assert read(size_of_chunks(chunk) + wire, step) == messages
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([4, 5]), st.binary(max_size=300)), min_size=1, max_size=6),
+    st.integers(1, 40),
+    st.booleans(),
+    st.randoms(),
+    st.integers(1, 400),
+)
+def test_chunks_that_alternate_are_read(
+    parts: list[tuple[int, bytes]],
+    chunk: int,
+    extended: bool,
+    random: Random,
+    step: int,
+) -> None:
+    """
+    Chunks of two messages in any order, however small, come back as they were.
+    """
+    queues: dict[int, list[bytes]] = {4: [], 5: []}
+    for id, payload in parts:
+        header = bytes((id,)) + b"\xff\xff\xff" + len(payload).to_bytes(3) + b"\x09\1\0\0\0"
+        header = header + b"\1\0\0\0" if extended else header.replace(b"\xff", b"\0")
+        again = bytes((0xC0 | id,)) + (b"\1\0\0\0" if extended else b"")
+        queues[id].append(header + payload[:chunk])
+        for start in range(chunk, len(payload), chunk):
+            queues[id].append(again + payload[start : start + chunk])
+    wire = size_of_chunks(chunk)
+    while queues[4] or queues[5]:
+        wire += random.choice([each for each in queues.values() if each]).pop(0)
+
+    found = read(wire, step)
+
+    time = 1 << 24 if extended else 0
+    expected = [message(time, payload) for _, payload in parts]
+    assert sorted(found, key=str) == sorted(expected, key=str)
+
+
+def test_a_large_message_in_chunks_of_one_byte() -> None:
+    """
+    Each byte has a header of its own, and none is read by itself.
+    """
+    payload = bytes(range(256)) * 200
+    wire = size_of_chunks(1) + write_message(message(16, payload), 1, 4)
+
+    assert read(wire) == [message(16, payload)]
+
+
+def test_alternating_chunks_of_one_byte_are_bounded() -> None:
+    """
+    Two messages whose chunks alternate, a byte each, would cost most.
+    """
+    head = "000010 00ffff 09 01000000 00"
+    wire = size_of_chunks(1) + bytes.fromhex(f"04 {head} 05 {head}") + b"\xc4\0\xc5\0" * 5000
+
+    with pytest.raises(RemoteProtocolError, match="small chunks"):
+        read(wire)
 
 
 @given(st.lists(st.binary(max_size=100), max_size=20))

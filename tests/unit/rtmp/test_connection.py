@@ -119,16 +119,17 @@ def test_other_parameter_sets_begin_with_another_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "reason", "counted"),
     [
-        ("cam?key=wrong", "wrong key: append ?key=SECRET or ?token=TOKEN to the stream key"),
-        ("cam", "a key is needed: append ?key=SECRET or ?token=TOKEN to the stream key"),
-        ("no.such?key=secret", "there is no stream '/live/no.such'"),
+        ("cam?key=wrong", "wrong key: append ?key=SECRET or ?token=TOKEN to the stream key", 1),
+        ("cam", "a key is needed: append ?key=SECRET or ?token=TOKEN to the stream key", 1),
+        ("no.such?key=secret", "there is no stream '/live/no.such'", 0),
     ],
 )
-def test_a_refused_publisher(name: str, reason: str) -> None:
+def test_a_refused_publisher(name: str, reason: str, counted: int) -> None:
     """
-    A refused publisher gets BadName with a sentence, never Start, and is closed.
+    A refused publisher gets BadName with a sentence, never Start, and is closed. Those that a
+    route refuses are counted.
     """
     studio = Studio(key="secret")
 
@@ -140,6 +141,7 @@ def test_a_refused_publisher(name: str, reason: str) -> None:
     assert publisher.open
     studio.clock.advance(LINGER)
     assert not publisher.open
+    assert studio.hub.metrics.refused["publishes"]["key"] == counted
 
 
 def test_the_key() -> None:
@@ -199,6 +201,7 @@ def test_a_channel_in_use() -> None:
     assert codes(second.written()) == [BAD_NAME]
     assert description(second) == "the channel 'cam' has a publisher"
     assert first.open
+    assert studio.hub.metrics.refused["publishes"] == {"forbidden": 1}
 
 
 def test_takeover() -> None:

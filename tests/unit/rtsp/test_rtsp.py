@@ -187,6 +187,7 @@ def test_a_second_publisher_is_refused() -> None:
 
     assert second.ask("RECORD").status == 403
     assert publisher.ask("OPTIONS").status == 200
+    assert place.hub.metrics.refused["publishes"] == {"forbidden": 1}
 
 
 def test_a_lost_publisher_returns_with_the_same_numbers() -> None:
