@@ -9,24 +9,27 @@ from inspect import isawaitable
 
 from twisted.internet.defer import Deferred
 
-from rt_twisted.codecs.content_coding import ACCEPT_ENCODING, decode, read_codings
+from rt_twisted.actions.body_decoding import BodyDecoding
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.codecs.content_coding import ACCEPT_ENCODING, read_codings
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.query import parse_fields
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
 
 
-def read_body(exchange: IExchange, limit: int) -> Deferred[bytes]:
+def read_body(exchange: IExchange, context: ActionContext, limit: int) -> Deferred[bytes]:
     """
     Read the whole body of *exchange* and decode its content codings.
 
     Args:
         exchange: the request; its body is read here only.
+        context: bounds what is decoded in one turn of the reactor.
         limit: bytes, both of the body as received and of the decoded body.
 
     Returns:
         A Deferred of the body. It fails with HttpError: see `IExchange.read`; 400 or
-        413 if the body cannot be decoded.
+        413 if the body cannot be decoded, 503 if too much waits for that.
 
     Raises:
         HttpError: 415 for an unknown coding, before anything is read.
@@ -40,15 +43,20 @@ def read_body(exchange: IExchange, limit: int) -> Deferred[bytes]:
         accepted = [("Accept-Encoding", ACCEPT_ENCODING)]
         raise HttpError(error.status, error.reason, accepted) from None
     body = exchange.read(limit)
-    return body.addCallback(_decoded, codings, limit) if codings else body
+    if not codings:
+        return body
+    return body.addCallback(lambda read: BodyDecoding(context, codings, read, limit).start())
 
 
-def call_with_body(exchange: IExchange, limit: int, act: Callable[[bytes], object]) -> object:
+def call_with_body(
+    exchange: IExchange, context: ActionContext, limit: int, act: Callable[[bytes], object]
+) -> object:
     """
     Call *act* with the body as `read_body` would, most often without a Deferred.
 
     Args:
         exchange: the request; its body is read here only.
+        context: as of `read_body`.
         limit: as of `read_body`.
         act: answers the request; may return and raise what `IAction.act` may.
 
@@ -59,19 +67,12 @@ def call_with_body(exchange: IExchange, limit: int, act: Callable[[bytes], objec
         HttpError: see `read_body`.
     """
     if exchange.header("content-encoding"):
-        return read_body(exchange, limit).addCallback(act)
+        return read_body(exchange, context, limit).addCallback(act)
     return exchange.call_with_body(limit, act)
 
 
-def _decoded(body: bytes, codings: list[str], limit: int) -> bytes:
-    try:
-        return decode(codings, body, limit)
-    except RemoteProtocolError as error:
-        raise HttpError(error.status, error.reason) from None
-
-
 def with_parameters(
-    exchange: IExchange, limit: int, act: Callable[[Mapping[str, list[str]]], object]
+    exchange: IExchange, context: ActionContext, act: Callable[[Mapping[str, list[str]]], object]
 ) -> object:
     """
     Call *act* with the parameters of a request.
@@ -80,7 +81,7 @@ def with_parameters(
 
     Args:
         exchange: the request.
-        limit: bytes of the body.
+        context: has the limit of the body.
         act: answers the request; returns what `IAction.act` may return.
 
     Returns:
@@ -91,14 +92,14 @@ def with_parameters(
             Raised by the returned coroutine.
     """
     if exchange.method == "POST":
-        return _with_body(exchange, limit, act)
+        return _with_body(exchange, context, act)
     return act(exchange.query())
 
 
 async def _with_body(
-    exchange: IExchange, limit: int, act: Callable[[Mapping[str, list[str]]], object]
+    exchange: IExchange, context: ActionContext, act: Callable[[Mapping[str, list[str]]], object]
 ) -> None:
-    body = await read_body(exchange, limit)
+    body = await read_body(exchange, context, context.max_body)
     try:
         fields = parse_fields(exchange.header("content-type") or "", body)
     except RemoteProtocolError as error:

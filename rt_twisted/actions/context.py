@@ -21,6 +21,7 @@ from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.metrics.snapshot import NO_OTHERS, Snapshot, StatsQuery
 from rt_twisted.model.message import Draft, PublishResult
 from rt_twisted.net.inbound_memory import InboundMemory
+from rt_twisted.net.inflate_quota import InflateQuota
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,13 @@ class ActionContext:
     publish_rate: PublishRate = field(default_factory=PublishRate, compare=False)
     grip: Any = None
     handover: HandOver | None = None
+
+    @property
+    def inflate_quota(self) -> InflateQuota:
+        """
+        What all clients together may inflate in one turn of the reactor.
+        """
+        return self.shared.get(InflateQuota, lambda: InflateQuota(self.reactor))
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """

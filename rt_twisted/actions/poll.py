@@ -80,7 +80,7 @@ class PollAction:
         # A client without a position is answered at once: it has one from then on, and
         # loses nothing between two polls.
         act = partial(self._act, exchange, match)
-        return with_parameters(exchange, self.context.max_body, act)
+        return with_parameters(exchange, self.context, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         context, act = self.context, partial(self._enter, exchange, query)

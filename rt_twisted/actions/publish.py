@@ -82,10 +82,10 @@ class PublishAction:
         permit = publisher_permit(context, exchange, partial(self._find_key, exchange))
         if permit is None and context.gate.own and context.gate.asks:
             asking = partial(self._ask, exchange, match)
-            return call_with_body(exchange, context.max_body, asking)
+            return call_with_body(exchange, context, context.max_body, asking)
         fixed = self._fixed_channels(exchange, match, permit)
         publishing = partial(self._publish, exchange, fixed, permit)
-        return call_with_body(exchange, context.max_body, publishing)
+        return call_with_body(exchange, context, context.max_body, publishing)
 
     def _fixed_channels(
         self, exchange: IExchange, match: Match, permit: Key | Grant | None

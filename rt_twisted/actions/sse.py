@@ -93,7 +93,7 @@ class SseAction:
 
     def act(self, exchange: IExchange, match: Match) -> object:
         act = partial(self._act, exchange, match)
-        return with_parameters(exchange, self.context.max_body, act)
+        return with_parameters(exchange, self.context, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         context = self.context

@@ -117,7 +117,7 @@ class StreamAction:
 
     def act(self, exchange: IExchange, match: Match) -> object:
         act = partial(self._act, exchange, match)
-        return with_parameters(exchange, self.context.max_body, act)
+        return with_parameters(exchange, self.context, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         context, act = self.context, partial(self._enter, exchange, query)

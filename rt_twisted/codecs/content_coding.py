@@ -5,13 +5,15 @@ Content codings of request bodies: the header `Content-Encoding` (RFC 9110, 8.4)
 from __future__ import annotations
 
 import zlib
+from collections.abc import Generator
+from typing import cast
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
 ACCEPT_ENCODING = "gzip, deflate, identity"  # the header's value (RFC 9110, 12.5.3)
 MAX_CODINGS = 2  # nested
 MAX_MEMBERS = 100  # of one gzip file (RFC 1952, 2.2): each needs a decompressor
-_STEP = 65536  # bytes inflated at a time
+STEP = 65536  # bytes inflated at a time
 
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
@@ -42,6 +44,18 @@ def read_codings(header: str) -> list[str]:
 
 def decode(codings: list[str], body: bytes, max_size: int) -> bytes:
     """
+    Decode *body* at once, as `decode_in_steps` does.
+    """
+    steps = decode_in_steps(codings, body, max_size)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return cast(bytes, end.value)
+
+
+def decode_in_steps(codings: list[str], body: bytes, max_size: int) -> Generator[int, None, bytes]:
+    """
     Decode *body*, the last coding first.
 
     Args:
@@ -49,26 +63,32 @@ def decode(codings: list[str], body: bytes, max_size: int) -> bytes:
         body: as received.
         max_size: bytes of the result, and of each intermediate result.
 
+    Yields:
+        the bytes that a step has decompressed, up to STEP; the next one can wait.
+
+    Returns:
+        the decoded body.
+
     Raises:
         RemoteProtocolError: 400, the body is malformed or truncated; 413, the result is
             larger than *max_size*.
     """
     for coding in reversed(codings):
         if coding == "gzip":
-            body = _gunzip(body, max_size)
+            body = yield from _gunzip(body, max_size)
         else:
             # The zlib format (RFC 9110, 8.4.1.2); some clients send it without its header.
             is_zlib = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
-            body, rest = _inflate(body, _ZLIB if is_zlib else _RAW, max_size)
+            body, rest = yield from _inflate(body, _ZLIB if is_zlib else _RAW, max_size)
             if rest:
                 raise _malformed()
     return body
 
 
-def _gunzip(body: bytes, max_size: int) -> bytes:
+def _gunzip(body: bytes, max_size: int) -> Generator[int, None, bytes]:
     pieces: list[bytes] = []
     for _ in range(MAX_MEMBERS):
-        piece, body = _inflate(body, _GZIP, max_size)
+        piece, body = yield from _inflate(body, _GZIP, max_size)
         pieces.append(piece)
         max_size -= len(piece)
         if not body:
@@ -76,7 +96,7 @@ def _gunzip(body: bytes, max_size: int) -> bytes:
     raise RemoteProtocolError(f"more than {MAX_MEMBERS} gzip members in the body")
 
 
-def _inflate(body: bytes, window: int, max_size: int) -> tuple[bytes, bytes]:
+def _inflate(body: bytes, window: int, max_size: int) -> Generator[int, None, tuple[bytes, bytes]]:
     """
     Decompress one stream at the start of *body*.
 
@@ -85,18 +105,25 @@ def _inflate(body: bytes, window: int, max_size: int) -> tuple[bytes, bytes]:
     """
     inflater = zlib.decompressobj(window)
     inflated = bytearray()
-    try:
-        while not inflater.eof:
-            piece = inflater.decompress(body, _STEP)
-            inflated += piece
-            if len(inflated) > max_size:
-                raise RemoteProtocolError(f"the decoded body is larger than {max_size} bytes", 413)
-            body = inflater.unconsumed_tail
-            if not piece and not body and not inflater.eof:
-                raise _malformed()
-    except zlib.error:
-        raise _malformed() from None
-    return bytes(inflated), inflater.unused_data
+    at = 0
+    rest = b""
+    while not inflater.eof:
+        if not rest:  # in parts, as zlib copies what it leaves
+            rest = body[at : at + STEP]
+            at += len(rest)
+        is_all = not rest
+        try:
+            piece = inflater.decompress(rest, STEP)
+        except zlib.error:
+            raise _malformed() from None
+        rest = inflater.unconsumed_tail
+        inflated += piece
+        if len(inflated) > max_size:
+            raise RemoteProtocolError(f"the decoded body is larger than {max_size} bytes", 413)
+        if is_all and not piece and not inflater.eof:
+            raise _malformed()
+        yield len(piece)
+    return bytes(inflated), inflater.unused_data + body[at:]
 
 
 def _malformed() -> RemoteProtocolError:

@@ -120,7 +120,7 @@ class AdminAction:
         return bus.forget(name).addCallback(answer)
 
     def _with_body(self, exchange: IExchange, bus: AdminBus, act: str) -> Deferred[None]:
-        body = read_body(exchange, MAX_BODY)
+        body = read_body(exchange, self.context, MAX_BODY)
         return body.addCallback(partial(self._act_on, exchange, bus, act))
 
     def _act_on(

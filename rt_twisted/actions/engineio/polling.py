@@ -140,7 +140,7 @@ class PollingTransport:
             raise RemoteProtocolError("two posts at once")
         self._posting = True
         try:
-            body = await read_body(exchange, self._context.socketio.max_payload)
+            body = await read_body(exchange, self._context, self._context.socketio.max_payload)
             clock = self._context.reactor
             until = clock.seconds() + SLICE
             for packet in framing.packets(body):

@@ -51,7 +51,7 @@ class GripPublishAction:
 
     def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
         self.context.grip.check_publisher(exchange.header("authorization"))
-        body = read_body(exchange, self.context.max_body)
+        body = read_body(exchange, self.context, self.context.max_body)
         return body.addCallback(self._publish, exchange)
 
     def _publish(self, body: bytes, exchange: IExchange) -> Deferred[None] | None:

@@ -233,7 +233,9 @@ class WebSocket:
         # The client could not be read in the meantime: its timeouts start again.
         self.last_input = self._context.second
         self._receiver.restart_timer()
-        if self._pending is None and not self._receiver.unparsed:
+        if self._receiver.unparsed:
+            self._context.inflating.wait(self._continue_input)
+        elif self._pending is None:
             self.subscriber.transport.resumeProducing()
         else:
             # Not within this call, which may come from the subscriber's write.

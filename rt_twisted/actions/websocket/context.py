@@ -16,6 +16,7 @@ from rt_twisted.hub.hub import Hub
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.message import Draft, PublishResult
 from rt_twisted.net.inbound_memory import InboundMemory
+from rt_twisted.net.inflate_quota import InflateQuota
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,7 @@ class WebSocketContext:
         hub: of the endpoint's route.
         publish: hands messages of clients to the hub.
         inbound: bounds unfinished messages, in sum over all connections.
+        inflating: bounds what is inflated in one turn of the reactor.
         limits: for each websocket.
         clock: for exact times and delayed calls.
 
@@ -41,6 +43,7 @@ class WebSocketContext:
     hub: Hub
     publish: Callable[[Sequence[Draft]], Deferred[PublishResult]]
     inbound: InboundMemory
+    inflating: InflateQuota
     limits: WebSocketLimits
     clock: IReactorTime
     second: int = field(init=False, default=0)

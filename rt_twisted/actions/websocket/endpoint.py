@@ -41,7 +41,12 @@ class WebSocketEndpoint:
     def __init__(self, context: ActionContext) -> None:
         self.context = context
         self._shared = WebSocketContext(
-            context.hub, context.publish, context.inbound, context.websockets, context.reactor
+            context.hub,
+            context.publish,
+            context.inbound,
+            context.inflate_quota,
+            context.websockets,
+            context.reactor,
         )
         # Those to check in each of the next seconds: one is emptied every second.
         self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]

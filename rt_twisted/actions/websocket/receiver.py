@@ -8,7 +8,6 @@ from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.codecs.websocket import CloseCode
 from rt_twisted.codecs.websocket_inbound import FrameParser, WebSocketEvent
 
-READ_QUOTA = 1 << 20  # decompressed bytes of one client, then other connections are served
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY
 
 
@@ -21,7 +20,8 @@ class MessageReceiver:
         deflate: whether compression was negotiated.
 
     Attributes:
-        unparsed: bytes that wait for the next `receive`, because READ_QUOTA was reached.
+        unparsed: bytes that wait for the next `receive`, because the quota of this turn of
+            the reactor was spent, by this client or others.
     """
 
     __slots__ = (
@@ -60,21 +60,21 @@ class MessageReceiver:
         parser = self._parser
         if parser is None:
             parser = FrameParser(self._context.limits.message, self._deflate)
-        if len(data) <= parser.max_feed and not self.unparsed:
+        if len(data) <= parser.max_feed and not self._deflate:
             return self._feed(parser, data)
+        quota = self._context.inflating
         data, self.unparsed = self.unparsed + data, b""
         events: list[WebSocketEvent] = []
-        size = 0
         for at in range(0, len(data), parser.max_feed):
-            before = self._bytes
+            if self._deflate and quota.left <= 0:
+                self.unparsed = data[at:]
+                break
             more, failure = self._feed(parser, data[at : at + parser.max_feed])
             events += more
             if parser.closed:
                 return events, failure  # bytes after a close frame are discarded (1.4)
-            size += max(0, self._bytes - before)  # negative: the next second has begun
-            if size > READ_QUOTA:
-                self.unparsed = data[at + parser.max_feed :]
-                break
+            if self._deflate:
+                quota.spend(parser.bytes)
         return events, None
 
     def _feed(

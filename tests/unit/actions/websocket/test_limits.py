@@ -13,6 +13,7 @@ from websockets.frames import Close
 
 from rt_twisted.actions.websocket.endpoint import BUCKETS
 from tests.defaults import make_backlog_limits, make_websocket_limits
+from tests.turns import run_turn
 from tests.unit.actions.websocket.daemon import (
     DEFLATE,
     LARGE,
@@ -238,6 +239,54 @@ def test_end_releases_reserved_memory(how: str) -> None:
             peer.send(b"\x80\xff" + (1 << 30).to_bytes(8, "big"))
 
     assert memory.used == 0
+
+
+def test_decompression_of_many_clients_yields_to_other_connections() -> None:
+    """
+    Clients that send at once have the same two MiB of a reactor turn together. All of them
+    progress, the order of each is kept, and what waits is counted.
+    """
+    daemon = WebSocketDaemon(websockets=LARGE)
+    peers = [daemon.open("/own", DEFLATE) for _ in range(10)]
+    logs = [app.events for app in daemon.own.apps]
+    sent = [bytes([number]) * (1 << 20) for number in range(3)]
+    data = b"".join(map(deflated, sent))
+    for peer in peers:
+        peer.caller.send(data)
+
+    assert 1 <= sum(map(len, logs)) <= 2  # the rest waits for later turns
+    assert daemon.context.inbound.used > 8 * len(data)
+    turns = 0
+    while sum(map(len, logs)) < 30:
+        run_turn(daemon.clock)
+        turns += 1
+        if sum(map(len, logs)) >= 15:
+            assert all(logs)
+        assert turns < 100
+
+    assert turns >= 14
+    assert all([data for data, _ in events] == sent for events in logs)
+    daemon.turn()
+    assert {peer.caller.wire.producerState for peer in peers} == {"producing"}
+    assert daemon.context.inbound.used == 0
+
+
+def test_small_compressed_messages_wait_for_the_quota_too() -> None:
+    """
+    A kilobyte can become a megabyte: one that is received whole waits if others were first.
+    """
+    daemon = WebSocketDaemon(websockets=LARGE)
+    greedy, small, gone = (daemon.open("/own", DEFLATE) for _ in range(3))
+    greedy.caller.send(deflated(bytes(1 << 20)) * 4)
+    small.caller.send(deflated(b"small"))
+    gone.caller.send(deflated(b"gone"))
+    gone.disconnect()
+    assert daemon.own.apps[1].events == []
+    daemon.turn()
+
+    assert daemon.own.apps[1].events == [(b"small", True)]
+    assert daemon.own.apps[2].events == [(1006, "")]
+    assert len(daemon.own.apps[0].events) == 4
 
 
 def test_decompression_yields_to_other_connections() -> None:
