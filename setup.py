@@ -105,6 +105,7 @@ setup(
             "PyYAML>=6",  # reads manifests
             "python-socketio[client]>=5.18",  # an independent client
             "redis>=5",  # a program that only uses redis, as in the documentation
+            "schemathesis>=4.32",  # sends what the OpenAPI document permits, and what it does not
             "sseclient-py>=1.9",  # an independent parser of event streams
             "uvicorn>=0.30",  # serves FastAPI
             "wsproto>=1.3",  # an independent websocket implementation

@@ -50,6 +50,13 @@ class ChannelNames:
     def _rules(self) -> tuple[object, ...]:
         return self._pattern, self._max_channels, self._check_broker
 
+    @property
+    def pattern(self) -> str:
+        """
+        Return the regular expression of a whole name.
+        """
+        return self._pattern.pattern
+
     def with_broker(self, check_broker: Callable[[Selector], None]) -> ChannelNames:
         """
         Return the same rules with those of another broker.

@@ -141,6 +141,8 @@ class IAction(Interface):
     # if no route had its path.
     # relays (optional), bool: it passes requests on, also those with OPTIONS, unless another
     # route has the path.
+    # methods_at (optional): a method that returns the methods of the path of a Match, for
+    # `Allow`, if some paths have fewer than `methods`.
     # port_methods (optional), Collection[str]: methods by which an `IPortProtocol` finds the
     # action for a path. They are not named to HTTP clients.
 

@@ -4,7 +4,7 @@ Find the action for an exchange, and have it answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from inspect import iscoroutine
 from typing import Any
 
@@ -109,15 +109,16 @@ def _act(context: HttpContext, exchange: IExchange, found: Found) -> Any:
         exchange.render(context.site, 0)
         return None
     if exchange.method != "OPTIONS":
-        raise HttpError(405, f"{exchange.method} is not allowed here", [_allow(found)])
+        _, methods = _first_action(context, exchange, found)
+        raise not_allowed(exchange.method, methods)
     _answer_options(context, exchange, found)
     return None
 
 
 def _answer_options(context: HttpContext, exchange: IExchange, methods: set[str]) -> None:
     wanted = exchange.header("access-control-request-method")
-    action = _first_action(context, exchange, sorted(methods) if wanted is None else [wanted])
-    headers = [_allow(methods), *getattr(action, "options_headers", ())]
+    action, allowed = _first_action(context, exchange, methods, wanted)
+    headers = [_allow(allowed), *getattr(action, "options_headers", ())]
     origin = exchange.header("origin")
     if origin is not None and wanted:
         requested = exchange.header("access-control-request-headers") or ""
@@ -126,16 +127,31 @@ def _answer_options(context: HttpContext, exchange: IExchange, methods: set[str]
     exchange.answer(204, headers=headers)
 
 
-def _first_action(context: HttpContext, exchange: IExchange, methods: Sequence[str]) -> Any:
-    for method in methods:
+def _first_action(
+    context: HttpContext, exchange: IExchange, methods: Collection[str], wanted: str | None = None
+) -> tuple[Any, Collection[str]]:
+    """
+    Return the action for the method *wanted*, or the first of *methods*, and the methods of the
+    path; None if there is no such action.
+    """
+    for method in sorted(methods) if wanted is None else [wanted]:
         found = context.find(method, exchange.path, exchange)
         if isinstance(found, tuple):
-            return found[0]
-    return None
+            action, match = found
+            methods_at = getattr(action, "methods_at", None)
+            return action, methods if methods_at is None else methods_at(match)
+    return None, methods
 
 
-def _allow(methods: set[str]) -> Header:
-    return ("Allow", ", ".join(sorted(methods | {"OPTIONS"})))
+def not_allowed(method: str, methods: Collection[str]) -> HttpError:
+    """
+    Return the refusal of a request by *method*; the path has *methods*.
+    """
+    return HttpError(405, f"{method} is not allowed here", [_allow(methods)])
+
+
+def _allow(methods: Collection[str]) -> Header:
+    return ("Allow", ", ".join(sorted({*methods, "OPTIONS"})))
 
 
 def _on_error(failure: Failure, exchange: IExchange) -> None:

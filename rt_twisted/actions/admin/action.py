@@ -5,7 +5,7 @@ The action `admin`: an HTTP API for administrators; see `openapi`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -27,6 +27,7 @@ from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
 from rt_twisted.actions.subscription import parse_start, requested_number
 from rt_twisted.formats import build_format
+from rt_twisted.http.dispatch import not_allowed
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Newest, Since
@@ -56,10 +57,13 @@ class AdminAction:
         bus = context.shared.find(AdminBus)
         if bus is None:
             raise HttpError(503, "the admin API is not started", retry=1)
-        parts = [unquote(part) for part in match.rest.split("/")]
+        methods = self.methods_at(match)
+        if methods and exchange.method not in methods:
+            raise not_allowed(exchange.method, methods)
+        parts = _parts(match)
         match exchange.method, parts:
             case "GET" | "HEAD", ["openapi.json"]:
-                _answer(exchange, document(match.groups[0] or "/"))
+                _answer(exchange, document(match.groups[0] or "/", context.names.pattern))
                 return None
             case "GET" | "HEAD", ["subscribers"]:
                 return self._list(exchange, bus, "subscribers", (*FILTERS, "limit", "after"))
@@ -81,10 +85,28 @@ class AdminAction:
                 return None
         raise HttpError(404, "there is no such administrative request")
 
+    def methods_at(self, match: Match) -> Collection[str]:
+        """
+        Return the methods of the resource that *match* names; empty if there is none.
+        """
+        match _parts(match):
+            case ["openapi.json" | "subscribers" | "channels" | "revoked"]:
+                return "GET", "HEAD"
+            case ["channels", *name, "history"] if name:
+                return "GET", "HEAD", "DELETE"
+            case ["disconnect" | "unsubscribe" | "revoke"]:
+                return ("POST",)
+            case ["revoked", jti] if jti:
+                return ("DELETE",)
+        return ()
+
     def _list(
         self, exchange: IExchange, bus: AdminBus, act: str, names: Sequence[str]
     ) -> Deferred[None]:
-        filters = {name: values[-1] for name, values in exchange.query().items() if name in names}
+        given = {name: values[-1] for name, values in exchange.query().items() if name in names}
+        filters = {name: _text(given, name) for name in FILTERS if name in given}
+        if "after" in given:
+            filters["after"] = given["after"]
         limit = requested_number(exchange.query(), "limit")
         limit = min(MOST, 100 if limit is None else limit)
         filters["limit"] = str(limit)
@@ -179,10 +201,14 @@ def _read(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _text(given: dict[str, Any], name: str) -> str:
+def _parts(match: Match) -> list[str]:
+    return [unquote(part) for part in match.rest.split("/")]
+
+
+def _text(given: Mapping[str, Any], name: str) -> str:
     value = given.get(name)
     if type(value) is not str or not 0 < len(value) <= MAX_NAME:
-        raise HttpError(400, f"{name} is a text of up to {MAX_NAME} characters")
+        raise HttpError(400, f"{name} is a text of 1 to {MAX_NAME} characters")
     return value
 
 
@@ -197,9 +223,9 @@ def _revocation(given: dict[str, Any], now: float) -> Revocation:
         raise HttpError(400, "revoke needs jti, or sub with before")
     times = {"before": now, "exp": now + LONGEST}
     for name in times:
-        value = given.get(name)
-        if value is None:
+        if name not in given:
             continue
+        value = given[name]
         if type(value) not in (int, float) or not 0 <= value <= LATEST:
             raise HttpError(400, f"{name} is a time in seconds since 1970")
         times[name] = float(value)

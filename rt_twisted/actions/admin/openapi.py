@@ -7,10 +7,19 @@ from __future__ import annotations
 from typing import Any
 
 from rt_twisted import __version__
+from rt_twisted.access.grants import LATEST, MAX_NAME
+from rt_twisted.actions.admin.acts import FILTERS
+from rt_twisted.codecs.publication import MAX_EVENT, MAX_KEY, SERVER_EVENTS
+from rt_twisted.model.message import UNIT
 
-_TEXT: dict[str, Any] = {"type": "string", "maxLength": 200, "minLength": 1}
-_NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
-_COUNT: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 999999999}
+Schema = dict[str, Any]
+
+_STRING: Schema = {"type": "string"}
+_TEXT: Schema = {"type": "string", "maxLength": MAX_NAME, "minLength": 1}
+_NUMBER: Schema = {"type": "number"}
+_TIME: Schema = {"type": "number", "minimum": 0, "maximum": LATEST}
+_COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 999999999}
+_SINCE: Schema = {"type": "string", "pattern": r"^(all|0|[0-9]{1,9}[smhd]|[0-9a-z]+\.[0-9]+)$"}
 _REFUSALS = {
     "400": {"description": "The request is malformed."},
     "401": {"description": "The key is wrong, or missing."},
@@ -20,49 +29,70 @@ _REFUSALS = {
 }
 
 
-def document(prefix: str) -> dict[str, Any]:
+def document(prefix: str, channel_pattern: str) -> dict[str, Any]:
     """
     Return the description as JSON values.
 
     Args:
         prefix: the path of the route, with a slash at the end.
+        channel_pattern: a regular expression for the whole name of a channel.
     """
-    filters = dict.fromkeys(("id", "channel", "sub", "jti", "address"), _TEXT)
-    after, limit = _query("after", {"type": "string"}), _query("limit", _COUNT)
-    listed = [*[_query(name, _TEXT) for name in filters], after]
-    name = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
-    jti = {**name, "name": "jti"}
-    one_of = {"type": "object", "properties": filters, "minProperties": 1}
+    channel = {"type": "string", "pattern": f"^(?:{channel_pattern})$"}
+    after, limit = _query("after", _STRING), _query("limit", _COUNT)
+    listed = [*[_query(name, _TEXT) for name in FILTERS], after, limit]
+    name, jti = _path("name", channel), _path("jti", _TEXT)
+    one_of = {"type": "object", "properties": dict.fromkeys(FILTERS, _TEXT), "minProperties": 1,
+              "anyOf": [{"required": [name]} for name in FILTERS]}  # fmt: skip
+    revoked = _object(
+        {"jti": _STRING, "sub": _STRING, "before": _NUMBER, "until": _NUMBER}, ["until"]
+    )
+    count = _object({"count": _COUNT})
     paths: dict[str, Any] = {
-        "subscribers": {"get": _operation("List subscribers of all nodes", [*listed, limit])},
-        "disconnect": {"post": _operation("Disconnect subscribers", body=one_of)},
+        "openapi.json": {"get": _operation("Return this description", {"type": "object"})},
+        "subscribers": {
+            "get": _operation(
+                "List subscribers of all nodes",
+                _object({"subscribers": _list_of(_subscriber())}),
+                listed,
+            )
+        },
+        "disconnect": {"post": _operation("Disconnect subscribers", count, body=one_of)},
         "unsubscribe": {
             "post": _operation(
-                "Unsubscribe subscribers from a channel", body={**one_of, "required": ["channel"]}
+                "Unsubscribe subscribers from a channel",
+                count,
+                body={**one_of, "required": ["channel"]},
             )
         },
         "revoke": {
             "post": _operation(
                 "Revoke a token, or those of a sub that were made before a time",
+                _object({"revoked": revoked}),
                 body={
                     "type": "object",
-                    "properties": {"jti": _TEXT, "exp": _NUMBER, "sub": _TEXT, "before": _NUMBER},
+                    "properties": {"jti": _TEXT, "exp": _TIME, "sub": _TEXT, "before": _TIME},
                     "oneOf": [{"required": ["jti"]}, {"required": ["sub"]}],
                 },
             )
         },
-        "revoked": {"get": _operation("List what is revoked")},
-        "revoked/{jti}": {"delete": _operation("Undo the revocation of a token", [jti], ok="204")},
-        "channels": {"get": _operation("List channels", [after, limit])},
+        "revoked": {
+            "get": _operation("List what is revoked", _object({"revoked": _list_of(revoked)}))
+        },
+        "revoked/{jti}": {"delete": _operation("Undo the revocation of a token", None, [jti])},
+        "channels": {
+            "get": _operation(
+                "List channels", _object({"channels": _list_of(_channel())}), [after, limit]
+            )
+        },
         "channels/{name}/history": {
             "get": _operation(
-                "Read retained messages", [name, limit, _query("since", {"type": "string"})]
+                "Read retained messages", _history(), [name, limit, _query("since", _SINCE)]
             ),
             "delete": _forget(name),
         },
     }
     described = {prefix + path: operations for path, operations in paths.items()}
-    described["/publish"] = {"post": _publish()}
+    described["/publish"] = {"post": _publish(channel)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "rt_twisted", "version": __version__},
@@ -72,20 +102,66 @@ def document(prefix: str) -> dict[str, Any]:
     }
 
 
-def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _query(name: str, schema: Schema) -> Schema:
     return {"name": name, "in": "query", "schema": schema}
+
+
+def _path(name: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _object(properties: dict[str, Schema], required: list[str] | None = None) -> Schema:
+    """
+    Return the schema of a response: an object that has all *properties*, or the *required*.
+    """
+    needed = list(properties) if required is None else required
+    return {"type": "object", "properties": properties, "required": needed}
+
+
+def _list_of(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _subscriber() -> Schema:
+    absent = {"type": ["number", "null"]}
+    texts = dict.fromkeys(("id", "transport", "address", "sub", "jti"), _STRING)
+    return _object(
+        {**texts, "channels": _list_of(_STRING), "seconds": absent, "expires": absent,
+         "waiting_bytes": _COUNT}
+    )  # fmt: skip
+
+
+def _channel() -> Schema:
+    return _object(
+        {"name": _STRING, "subscribers": _COUNT, "messages": _COUNT, "position": _STRING}
+    )
+
+
+def _history() -> Schema:
+    message = _object({"channel": _STRING, "data": _STRING, "id": _STRING}, ["channel", "id"])
+    return _object({"messages": _list_of(message), "position": _STRING})
 
 
 def _operation(
     summary: str,
-    parameters: list[dict[str, Any]] | None = None,
-    body: dict[str, Any] | None = None,
-    ok: str = "200",
+    response: Schema | None,
+    parameters: list[Schema] | None = None,
+    body: Schema | None = None,
 ) -> dict[str, Any]:
-    done = {"description": "Done."}
-    if ok == "200":
-        done = {**done, "content": {"application/json": {"schema": {"type": "object"}}}}  # type: ignore[dict-item]
-    made: dict[str, Any] = {"summary": summary, "responses": {ok: done, **_REFUSALS}}
+    """
+    Describe a request.
+
+    Args:
+        summary: what it does.
+        response: the schema of its JSON; None for 204.
+        parameters: of the URL.
+        body: the schema of the JSON that it needs.
+    """
+    done: dict[str, Any] = {"description": "Done."}
+    if response is not None:
+        done["content"] = {"application/json": {"schema": response}}
+    status = "204" if response is None else "200"
+    made: dict[str, Any] = {"summary": summary, "responses": {status: done, **_REFUSALS}}
     if parameters:
         made["parameters"] = parameters
     if body is not None:
@@ -94,26 +170,32 @@ def _operation(
     return made
 
 
-def _forget(name: dict[str, Any]) -> dict[str, Any]:
-    made = _operation("Delete retained messages; subscribers get a gap", [name], ok="204")
+def _forget(name: Schema) -> dict[str, Any]:
+    made = _operation("Delete retained messages; subscribers get a gap", None, [name])
     conflict = {"description": "The broker cannot delete messages."}
     made["responses"] = {**made["responses"], "409": conflict}
     return made
 
 
-def _publish() -> dict[str, Any]:
+def _publish(channel: Schema) -> dict[str, Any]:
+    reserved = {"anyOf": [{"enum": sorted(SERVER_EVENTS)}, {"pattern": f"^{UNIT}"}]}
+    event = {"type": "string", "maxLength": MAX_EVENT, "pattern": r"^[^\r\n\x00]*$"}
+    properties = {
+        "channel": {"anyOf": [channel, {"type": "array", "items": channel, "minItems": 1}]},
+        "message": {},
+        "event": {"anyOf": [{"type": "null"}, {**event, "not": reserved}]},
+        "idempotency_key": {"type": ["string", "null"], "maxLength": MAX_KEY},
+        "key": {"type": ["string", "null"]},
+    }
     message = {
         "type": "object",
-        "properties": {
-            "channel": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
-            "message": {},
-            "event": {"type": "string", "maxLength": 100},
-            "idempotency_key": {"type": "string", "maxLength": 100},
-        },
+        "properties": properties,
         "required": ["channel", "message"],
+        "additionalProperties": False,
     }
-    schema = {"anyOf": [message, {"type": "array", "items": message}]}
-    made = _operation("Publish messages", body=schema)
+    schema = {"anyOf": [message, {"type": "array", "items": message, "minItems": 1}]}
+    done = _object({"status": _STRING, "position": _STRING, "published": _COUNT}, ["status"])
+    made = _operation("Publish messages", done, body=schema)
     made["responses"] = {
         **made["responses"],
         "411": {"description": "The request has no body."},

@@ -272,13 +272,46 @@ def test_other_requests(node: AdminNode) -> None:
     """
     for path in ("", "x", "revoked/", "subscribers/1", "channels/news"):
         assert node.ask("GET", path)[0] == 404
-    assert node.ask("PUT", "revoke")[0] == 405
+    for method in ("PUT", "GET", "DELETE"):
+        assert node.ask(method, "revoke")[0] == 405
+    assert node.ask("POST", "subscribers")[0] == node.ask("POST", "revoked/t1")[0] == 405
     status, document = node.ask("GET", "openapi.json")
     assert status == 200
     assert document["openapi"] == "3.1.0"
     for path in ("subscribers", "disconnect", "unsubscribe", "revoke", "revoked", "channels"):
         assert f"/admin/{path}" in document["paths"]
     assert "/publish" in document["paths"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("revoke", "OPTIONS, POST"), ("revoked/t1", "DELETE, OPTIONS"),
+     ("channels/a/history", "DELETE, GET, HEAD, OPTIONS")],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["OPTIONS", "PUT", "PATCH"])
+def test_allow_has_the_methods_of_the_path(
+    node: AdminNode, method: str, path: str, methods: str
+) -> None:
+    """
+    Not those of all paths of the API.
+    """
+    caller = Caller(node.server.server, "192.0.2.1")
+    caller.send(f"{method} /admin/{path} HTTP/1.1\r\nHost: a\r\n{ADMIN}\r\n".encode())
+    node.server.turn()
+    [answer] = read_answers(caller.written())
+    assert answer.status == (204 if method == "OPTIONS" else 405)
+    assert answer.headers["allow"] == methods
+
+
+def test_empty_filters_are_errors(node: AdminNode) -> None:
+    """
+    A script whose variable is empty gets an error; so does a time that is null.
+    """
+    assert node.ask("GET", "subscribers?sub=")[0] == 400
+    assert node.ask("GET", "subscribers?id=&sub=mia")[0] == 400
+    assert node.ask("GET", f"subscribers?sub={'x' * 201}")[0] == 400
+    assert node.ask("GET", "subscribers?after=")[0] == 200
+    assert node.ask("POST", "revoke", {"sub": "mia", "before": None})[0] == 400
 
 
 def test_no_client_sees_the_channels_of_the_daemon(node: AdminNode) -> None:
