@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from OpenSSL.SSL import Error as TlsError
+from rt_twisted.net.tls_errors import explain_tls
 
 MAX_QUOTED = 24  # bytes of an unknown protocol
 
@@ -28,14 +28,6 @@ _NAMES = (
     (b"-DENIED", "the protocol of redis"),
     (b"RFB ", "VNC"),
     (b"220", "SMTP or FTP"),
-)
-_NO_TLS_REASONS = (  # OpenSSL's, if the server does not use TLS
-    "wrong version number",
-    "http request",
-    "unknown protocol",
-    "unsupported protocol",
-    "packet length too long",
-    "record layer failure",
 )
 
 
@@ -71,25 +63,12 @@ def explain(error: Any, reason: str, tls: bool, answered: bool) -> str:
     Returns:
         the sentence, without a full stop, with *reason* in it.
     """
-    if isinstance(error, TlsError):
-        return _explain_tls(error)
+    of_tls = explain_tls(error)
+    if of_tls:
+        return of_tls
     if answered:
         return reason
     reason = reason.rstrip(".")
     if tls:
         return f"{reason}; it has not answered: does it speak TLS at this port?"
     return f"{reason}; it has not answered: is this its port, and without TLS?"
-
-
-def _explain_tls(error: TlsError) -> str:
-    found = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    reason = ", ".join(str(one[-1]) for one in found) or str(error) or "no reason given"
-    if any(words in reason for words in _NO_TLS_REASONS):
-        return f"the server does not speak TLS at this port ({reason})"
-    if "certificate required" in reason:
-        return f"the server requires a client certificate ({reason})"
-    if "alert" in reason:
-        return f"the server refused the TLS handshake ({reason})"
-    if "certificate verify failed" in reason:
-        return f"the server's certificate is not trusted ({reason})"
-    return f"TLS failed: {reason}"

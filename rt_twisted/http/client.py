@@ -14,21 +14,23 @@ from typing import Any, ClassVar
 
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client_exchange import (
-    CannotConnect,
     ClientExchange,
     ResponseReceiver,
     SendableRequest,
     StreamingPeer,
 )
 from rt_twisted.http.response_parser import UpstreamResponse
-from rt_twisted.http.upstream_connection import UpstreamConnection
+from rt_twisted.http.upstream_connection import (
+    CannotConnect,
+    ResponseLost,
+    UpstreamConnection,
+)
 from rt_twisted.model.load_object import load_object
 
 CONNECT_SECONDS = 10.0
@@ -171,7 +173,7 @@ class HttpClient:
         factory = Factory.forProtocol(partial(UpstreamConnection, self._release))
         factory.noisy = False
         found: Deferred[Any] = endpoint.connect(factory)
-        return found
+        return found.addCallback(UpstreamConnection.secure) if url.scheme == "https" else found
 
     def _begin(self, connection: UpstreamConnection, exchange: ClientExchange) -> None:
         if exchange.receiver is None:  # cancelled in the same moment
@@ -184,7 +186,7 @@ class HttpClient:
 
     def _on_failed(self, failure: Failure, exchange: ClientExchange) -> None:
         if not failure.check(CancelledError):
-            exchange.ended(CannotConnect(f"cannot connect: {failure.value}"), False)
+            exchange.ended(CannotConnect(str(failure.value).rstrip(".")), False)
 
     def _take(self, request: SendableRequest) -> UpstreamConnection | None:
         """
@@ -247,7 +249,7 @@ class _Collector:
         self._body += piece
         if len(self._body) > self._limit and not self._done.called:
             self.cancel()
-            self._done.errback(ConnectionLost(f"the response is larger than {self._limit} bytes"))
+            self._done.errback(ResponseLost(f"the response is larger than {self._limit} bytes"))
 
     def end(self) -> None:
         if not self._done.called and self._response is not None:
@@ -272,7 +274,7 @@ def fetch(
         timeout: seconds for all of it.
 
     Returns:
-        fails with ConnectionLost or RemoteProtocolError, in the words of what went wrong. May
+        fails with ResponseLost or RemoteProtocolError, in the words of what went wrong. May
         be cancelled.
 
     Raises:
@@ -290,7 +292,7 @@ def fetch(
     def late() -> None:
         if not done.called:
             exchange.cancel()
-            done.errback(ConnectionLost(f"no response in {timeout:g} seconds"))
+            done.errback(ResponseLost(f"no response in {timeout:g} seconds"))
 
     timer = reactor.callLater(timeout, late)
 

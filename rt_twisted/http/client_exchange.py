@@ -8,18 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
 
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.head import Field
 from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.http.upstream_connection import UpstreamConnection
-
-
-class CannotConnect(ConnectionLost):
-    """
-    There is no connection to the server: nothing was sent.
-    """
 
 
 class SendableRequest(Protocol):

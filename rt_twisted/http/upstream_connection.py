@@ -8,16 +8,35 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.head import Field
 from rt_twisted.http.response_parser import ResponseParser, UpstreamResponse
+from rt_twisted.model.load_object import load_object
 from rt_twisted.net.transports import direct_send
+
+
+class ResponseLost(ConnectionLost):
+    """
+    The response will never be complete. Its text says why.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CannotConnect(ResponseLost):
+    """
+    There is no connection to the server: it has received nothing of the request.
+    """
 
 
 class SentRequest(Protocol):
@@ -38,6 +57,7 @@ class SentRequest(Protocol):
         """
 
 
+@implementer(IHandshakeListener)
 class UpstreamConnection(TwistedProtocol):
     """
     A connection to a server.
@@ -51,6 +71,7 @@ class UpstreamConnection(TwistedProtocol):
         self._exchange: SentRequest | None = None
         self._parser: ResponseParser | None = None
         self._lost = False
+        self._secured: Deferred[UpstreamConnection] | None = None
         self._send: Callable[[Any], int] | None = None  # while the transport has nothing to send
 
     @property
@@ -60,12 +81,27 @@ class UpstreamConnection(TwistedProtocol):
         """
         return not self._lost and self._exchange is None
 
+    def secure(self) -> Deferred[UpstreamConnection]:
+        """
+        Wait for the end of the TLS handshake, which has begun.
+
+        Returns:
+            fails with CannotConnect, in the words of what went wrong. May be cancelled.
+        """
+
+        def cancel(_: object) -> None:
+            self._secured = None
+            self.abort()
+
+        self._secured = Deferred(cancel)
+        return self._secured
+
     def begin(self, exchange: SentRequest) -> None:
         """
         Send the request of *exchange*.
         """
         if self._lost:
-            exchange.ended(ConnectionLost("the connection was closed"), False)
+            exchange.ended(ResponseLost("the connection was closed"), False)
             return
         self._exchange = exchange
         request = exchange.request
@@ -138,6 +174,11 @@ class UpstreamConnection(TwistedProtocol):
     def connectionMade(self) -> None:
         self._send = direct_send(self.transport)
 
+    def handshakeCompleted(self) -> None:
+        secured, self._secured = self._secured, None
+        if secured is not None:
+            secured.callback(self)
+
     def dataReceived(self, data: bytes) -> None:
         parser = self._parser
         if parser is None or self._exchange is None:
@@ -166,6 +207,10 @@ class UpstreamConnection(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
+        secured, self._secured = self._secured, None
+        if secured is not None:
+            explain_tls = load_object("rt_twisted.net.tls_errors.explain_tls")
+            secured.errback(CannotConnect(explain_tls(reason.value) or str(reason.value)))
         if self._exchange is None or self._parser is None:
             return
         error: Exception | None = None
@@ -175,7 +220,7 @@ class UpstreamConnection(TwistedProtocol):
             except RemoteProtocolError as cut:
                 error = cut
         else:
-            error = ConnectionLost(f"the connection was lost: {reason.value}")
+            error = ResponseLost(f"the connection was lost: {reason.value}")
         self._end(error)
 
     def _end(self, error: Exception | None, reusable: bool = False) -> None:

@@ -24,9 +24,10 @@ from rt_twisted.actions.relay.tunnel import open_tunnel
 from rt_twisted.actions.relay.upstream import RETRY, Upstream
 from rt_twisted.codecs.forwarding import Field, response_fields
 from rt_twisted.codecs.http_url import HttpUrl
-from rt_twisted.http.client_exchange import CannotConnect, ClientExchange
+from rt_twisted.http.client_exchange import ClientExchange
 from rt_twisted.http.head import ResponseHead
 from rt_twisted.http.response_parser import UpstreamResponse
+from rt_twisted.http.upstream_connection import CannotConnect
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import NOWHERE
 
