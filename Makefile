@@ -16,6 +16,9 @@ UWSGI := 2.0.31
 
 export WITHOUT
 
+# Older versions of pip print a warning otherwise.
+export PIP_USE_PEP517 := 1
+
 .PHONY: run test check unit lint format rules types imports system clean
 .NOTPARALLEL:
 
@@ -60,31 +63,31 @@ clean:
 .venv/.run: setup.py pyproject.toml constraints.txt | .venv/bin/pip
 	@echo 'Installing the daemon and what it needs into .venv, from PyPI: up to a minute ...'
 	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	touch $@
+	@touch $@
 
 .venv/.test: setup.py pyproject.toml constraints.txt | .venv/bin/pip
 	@echo 'Installing the daemon, the tests and the checks into .venv, from PyPI: a minute or two ...'
 	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps Flask-uWSGI-WebSocket==0.6.1
-	touch $@ .venv/.run
+	@touch $@ .venv/.run
 
 clients/js/node_modules: clients/js/package.json
 	cd clients/js && npm install --silent --no-audit --no-fund
-	touch $@
+	@touch $@
 
 tests/real/clients/node_modules: tests/real/clients/package.json
 	cd tests/real/clients && npm install --silent --no-audit --no-fund
-	touch $@
+	@touch $@
 
 # A venv of its own: Carbon needs Python 3.11 and installs into a fixed folder.
 .venv-graphite/.graphite-$(CARBON):
 	$(PYTHON) -m venv .venv-graphite
 	GRAPHITE_NO_PREFIX=True .venv-graphite/bin/pip install --quiet --disable-pip-version-check \
 		carbon==$(CARBON) whisper==$(CARBON) graphite-web==$(CARBON) gunicorn
-	touch $@
+	@touch $@
 
 # A venv of its own, as it is compiled: it has route lines if libpcre2-dev is there.
 .venv-uwsgi/.uwsgi-$(UWSGI):
 	$(PYTHON) -m venv .venv-uwsgi
 	.venv-uwsgi/bin/pip install --quiet --disable-pip-version-check uwsgi==$(UWSGI)
-	touch $@
+	@touch $@

@@ -66,7 +66,7 @@ def require(program: str, package: str) -> str:
     found = shutil.which(program, path=path)
     if found:
         return found
-    _report_missing(f"{program} is missing: install {package}, as make test does")
+    report_missing(f"{program} is missing: install {package}, as make test does")
 
 
 def require_npm(package: str) -> None:
@@ -76,7 +76,7 @@ def require_npm(package: str) -> None:
     require("node", "nodejs")
     require("npm", "npm")
     if not (CLIENTS / "node_modules" / package).is_dir():
-        _report_missing(f"{package} is missing: npm install in {CLIENTS}, as make test does")
+        report_missing(f"{package} is missing: npm install in {CLIENTS}, as make test does")
 
 
 def require_module(name: str, command: str) -> None:
@@ -88,10 +88,13 @@ def require_module(name: str, command: str) -> None:
         command: that installs it.
     """
     if find_spec(name) is None:
-        _report_missing(f"{name} is missing: {command}, as make test does")
+        report_missing(f"{name} is missing: {command}, as make test does")
 
 
-def _report_missing(reason: str) -> NoReturn:
+def report_missing(reason: str) -> NoReturn:
+    """
+    Fail the test under CI and `make test`, or skip it elsewhere.
+    """
     if os.environ.get("CI") or os.environ.get("REQUIRE_ALL"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
