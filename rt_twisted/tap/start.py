@@ -80,13 +80,13 @@ class StartReport:
         if self._terminal >= 0:
             with suppress(OSError):
                 os.write(self._terminal, f"{reason}\n".encode(errors="backslashreplace"))
+        self._remove_pid_file()  # first: the process that reads the status ends at once
         status = self._twistd.get("statusPipe")
         if status is not None:
             # The reading process shows at most 98 bytes of this, quoted.
             with suppress(OSError):
                 os.write(status, b"1 realtime did not start, see above")
                 os.close(status)
-        self._remove_pid_file()
         self._close()
 
     def _close(self) -> None:

@@ -79,6 +79,28 @@ def test_an_exit_of_twistd_between_the_steps_is_reported(
     os.close(status)
 
 
+def test_the_pid_file_is_gone_when_the_waiting_process_learns_of_the_failure(
+    tmp_path: Path, exits: list[Callable[[], None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Otherwise a script that starts the daemon again finds the file of the first attempt.
+    """
+    twistd, status = forked(tmp_path)
+    write, found = os.write, []
+
+    def observe(descriptor: int, data: bytes) -> int:
+        if descriptor == twistd["statusPipe"]:
+            found.append((tmp_path / "pid").exists())
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", observe)
+    report = StartReport(twistd, exits.append)
+    with pytest.raises(SystemExit), report.step(False):
+        raise SystemExit("realtime: cannot listen")
+    assert found == [False]
+    os.close(status)
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("twistd reports it")])
 def test_nothing_is_reported_otherwise(
     tmp_path: Path, capfd: Terminal, exits: list[Callable[[], None]], error: Exception | None
