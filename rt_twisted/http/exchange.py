@@ -17,30 +17,18 @@ from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded_scheme, last_scheme
 from rt_twisted.codecs.query import MAX_FIELDS, parse_cookies, parse_query
-from rt_twisted.http.body import (
-    BodyBuffer,
-    BodyCall,
-    BodyFile,
-    body_memory_exhausted,
-    body_too_large,
-)
+from rt_twisted.http.body import BodyBuffer, BodyCall, BodyFile, body_too_large
 from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.dispatch import refuse, settle
 from rt_twisted.http.file_body import FileBody
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.held_body import BOUNDARY, HeldBody
-from rt_twisted.http.interfaces import (
-    Detach,
-    IChunkSink,
-    IServerExchange,
-    StreamHandle,
-)
+from rt_twisted.http.interfaces import Detach, IServerExchange, StreamHandle
 from rt_twisted.http.refusals import respond_to
 from rt_twisted.http.request import RequestHead
+from rt_twisted.http.request_body import RequestBody
 from rt_twisted.http.response_stream import ResponseStream
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.model.load_object import load_object
-from rt_twisted.net.inbound_memory import Reservation
 
 if TYPE_CHECKING:
     from twisted.web.server import Site
@@ -74,14 +62,8 @@ class HttpExchange:
     Attributes:
         refused: status of the error that the request is answered with; 0 for none.
         keep_alive: the client may send another request by HTTP/1.
-        complete: all of the body was received.
-        streaming: the body may take as long as it likes, if it goes on.
-        timeout: seconds between two pieces of such a body; 0 for those of the server.
-        buffered: bytes of the body that wait for `read`, `receive` or `resume`.
-        paused: the body is not received on, as all bodies together are too large.
-        held: the body is not received on, as the action has paused it.
+        body: of the request.
         until_close: the body ends when the client closes its sending side.
-        failure: why the body will never be complete; None while it may be.
 
     Raises:
         HttpError: 400, the path is not text.
@@ -89,39 +71,27 @@ class HttpExchange:
 
     __slots__ = (
         "_began",
-        "_body",
         "_channel",
-        "_counted",
-        "_delivering",
         "_first",
         "_headers",
         "_more_headers",
-        "_on_chunk_end",
         "_on_lost",
         "_query",
         "_removed",
-        "_reserved",
-        "_sink",
+        "_response_body",
         "_site_channel",
-        "_waiting",
         "admitted",
         "answered",
-        "buffered",
-        "complete",
-        "failure",
+        "body",
         "framed",
-        "held",
         "keep_alive",
         "length",
         "method",
         "path",
-        "paused",
         "query_string",
         "raw_headers",
         "refused",
-        "streaming",
         "target",
-        "timeout",
         "until_close",
         "version",
     )
@@ -145,25 +115,16 @@ class HttpExchange:
         self.keep_alive = True
         self.answered = self.admitted = False
         self.refused = 0
-        self.complete = length == 0
-        self.streaming = self.until_close = False
-        self.timeout = 0.0
+        self.until_close = False
         self._headers = head.headers
         self._more_headers: tuple[Header, ...] = ()  # of the response
         self._first = b""  # of the body of a stream
         self._removed: frozenset[bytes] = frozenset()  # lower-case names of its headers
         self._query: Mapping[str, list[str]] | None = None
-        self._sink: Any = None
-        self._site_channel: SiteChannel | None = None
-        self._body: FileBody | ResponseStream | None = None  # being sent
-        self.buffered = 0
-        self.paused = self.held = self._delivering = False
-        self._reserved: Reservation | None = None  # for the body, once some of it is here
-        self._counted = True  # the body is in memory
-        self.failure: Exception | None = None
+        self.body = RequestBody(channel, length, version != "2")
         self._on_lost: Callable[[], object] | None = None
-        self._waiting: HeldBody | None = None  # the buffered part of the body
-        self._on_chunk_end: Callable[[], object] | None = None  # of the sink
+        self._site_channel: SiteChannel | None = None
+        self._response_body: FileBody | ResponseStream | None = None  # being sent
         path, _, query = head.target.partition(b"?")
         if b"%" in path:
             path = unquote_to_bytes(path)
@@ -287,7 +248,7 @@ class HttpExchange:
             spooled.lost(body_too_large(limit))
             return spooled.done
         if large:
-            self.stop_counting()
+            self.body.stop_counting()
         self._deliver_to(spooled)
         return spooled.done
 
@@ -300,160 +261,31 @@ class HttpExchange:
         return None
 
     def receive(self, sink: Any, timeout: float = 0.0) -> None:
-        self.streaming = True
-        self.timeout = timeout
-        self.stop_counting()
-        if IChunkSink.providedBy(sink):
-            self._on_chunk_end = sink.chunk_end
+        self.body.stream(sink, timeout)
         self._deliver_to(sink)
 
     def pause(self) -> None:
-        if not self.held:
-            self.held = True
-            self._channel.read_more()
+        self.body.pause()
 
     def resume(self) -> None:
-        if self.held:
-            self.held = False
-            self._deliver_waiting()
-            if not self.held:
-                self._channel.read_more()
+        self.body.resume()
 
     def _deliver_to(self, sink: Any) -> None:
-        self._sink = sink
-        if self.buffered:
-            self._deliver_waiting()
-            if not self.held:
-                self._channel.read_more()
-        elif self.failure is not None:
-            self.fail_body(self.failure)
-        elif self.complete:
-            self._end_sink()
-        awaited = not self.complete and self.failure is None and self.version != "1.0"
+        body = self.body
+        body.deliver_to(sink, self._on_sink_error)
+        awaited = not body.complete and body.failure is None and self.version != "1.0"
         if awaited and self.header("expect") is not None:
             self._channel.send_continue()
-
-    def _deliver_waiting(self) -> None:
-        """
-        Deliver what is buffered, and the end of the body, until the action pauses.
-        """
-        if self._delivering or self._sink is None:
-            return
-        self._delivering = True
-        while (waiting := self._waiting) and not self.held and self._sink is not None:
-            if self._on_chunk_end is None:
-                self._deliver(waiting.take_all())
-                continue
-            piece = waiting.take()
-            if piece is None:
-                self._deliver_chunk_end()
-            else:
-                self._deliver(piece)
-        self._delivering = False
-        self.buffered = len(waiting) if waiting else 0
-        if self.failure is not None:
-            self.fail_body(self.failure)
-        elif self.complete:
-            self._end_sink()
-
-    def _deliver(self, piece: bytes) -> None:
-        if self._sink is not None:
-            try:
-                self._sink.data(piece)
-            except Exception:
-                self._on_sink_error()
-
-    def _deliver_chunk_end(self) -> None:
-        if self._sink is not None and self._on_chunk_end is not None:
-            try:
-                self._on_chunk_end()
-            except Exception:
-                self._on_sink_error()
-
-    def _end_sink(self) -> None:
-        if self.held or self._delivering or self.buffered:
-            return
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            try:
-                sink.end()
-            except Exception:
-                self._on_sink_error()
-            self.stop_counting()
 
     def _on_sink_error(self) -> None:
         """
         Log what the receiver of the body raised, and answer 500, or abort if that is too late.
         """
-        self._sink = None
         _log.failure("while reading the request body of {path}", path=self.path)
         if self.answered:
             self._channel.abort()
         else:
             self.refuse(HttpError(500, "internal error"))
-
-    def pause_input(self) -> None:
-        self.paused = True  # the channel checks this when it has parsed what it has read
-
-    def resume_input(self) -> None:
-        self.paused = False
-        self._channel.read_more()
-
-    def drop_input(self) -> None:
-        self.paused = self._counted = False
-        self._waiting = None
-        error = body_memory_exhausted()
-        if self.complete:
-            self.fail_body(error)
-        else:
-            self._channel.reject_body(error)
-
-    def stop_counting(self) -> None:
-        """
-        Take the body out of `InboundMemory`.
-        """
-        self._counted = self.paused = False
-        if self._reserved is not None:
-            self._reserved.close()
-            self._reserved = None
-
-    def feed_body(self, piece: bytes) -> None:
-        """
-        Receive the next bytes of the body.
-        """
-        if self._counted and not self._ends_with(piece):
-            if self._reserved is None:
-                self._reserved = self._channel.context.inbound_memory.open(self)
-            self._reserved.grow(len(piece))
-        if self._sink is not None and not self.held and not self.buffered:
-            self._deliver(piece)
-        elif self._sink is not None or not self.answered:
-            self._hold().add(piece)
-            self.buffered += len(piece)
-
-    def _ends_with(self, piece: bytes) -> bool:
-        """
-        Return whether *piece* is the whole body, and is not kept: HTTP/1 ends it at once.
-        """
-        ends = len(piece) == self.length and self.version != "2"
-        return ends and self._sink is not None and not self.held
-
-    def _hold(self) -> HeldBody:
-        if self._waiting is None:
-            self._waiting = HeldBody()
-        return self._waiting
-
-    def end_chunk(self) -> None:
-        """
-        Receive the end of an HTTP chunk that was not empty.
-        """
-        if self._sink is not None and not self.held and not self.buffered:
-            self._deliver_chunk_end()
-        elif (self._sink is None and not self.answered) or self._on_chunk_end is not None:
-            self._hold().end_chunk()
-            self.buffered += BOUNDARY
-            if self._reserved is not None:
-                self._reserved.grow(BOUNDARY)
 
     def run_until_close(self) -> None:
         """
@@ -461,26 +293,7 @@ class HttpExchange:
         """
         self.length = None
         self.until_close = True
-        self.complete = self.keep_alive = False
-
-    def end_body(self) -> None:
-        """
-        Receive the end of the body.
-        """
-        if not self.complete:
-            self.complete = True
-            self._end_sink()
-
-    def fail_body(self, reason: Exception) -> None:
-        """
-        End a body that will never be complete: it is malformed, too slow or refused.
-        """
-        self.failure = reason
-        self.stop_counting()
-        self._waiting = None
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.lost(reason)
+        self.body.complete = self.keep_alive = False
 
     def connection_lost(self) -> None:
         """
@@ -490,11 +303,11 @@ class HttpExchange:
         self.answered = True
         if on_lost is not None:
             on_lost()
-        self.fail_body(ConnectionLost())
+        self.body.fail(ConnectionLost())
         if self._site_channel is not None:
             self._site_channel.lost(ConnectionLost())
-        if self._body is not None:
-            self._body.stopProducing()
+        if self._response_body is not None:
+            self._response_body.stopProducing()
 
     def add_header(self, name: str, value: str) -> None:
         self._more_headers = (*self._more_headers, (name, value))
@@ -555,8 +368,8 @@ class HttpExchange:
             return
         self.response_started(status, size)
         channel.start(head, length)
-        self._body = FileBody(file, parts, channel.write, done, channel.abort)
-        channel.registerProducer(self._body, False)
+        self._response_body = FileBody(file, parts, channel.write, done, channel.abort)
+        channel.registerProducer(self._response_body, False)
 
     def send_interim(self, status: int, fields: Sequence[Field]) -> None:
         if not self.answered and self.version != "1.0":
@@ -590,7 +403,7 @@ class HttpExchange:
             self.keep_alive = False  # the end of the connection is that of the body
         self.response_started(head.status, length or 0)
         stream = ResponseStream(self._channel, self.path, head, length, has_body, self.framed)
-        self._body = stream
+        self._response_body = stream
         return stream
 
     def _head(self, status: int, content_type: str, headers: Sequence[Header]) -> ResponseHead:
@@ -645,9 +458,9 @@ class HttpExchange:
             raise ConnectionLost
         if self.version == "2":
             raise HttpError(501, "an HTTP/2 connection cannot be taken over: use HTTP/1.1")
-        if self.length is None and not self.until_close and not self.complete:
+        if self.length is None and not self.until_close and not self.body.complete:
             raise HttpError(501, "a request with chunks cannot take its connection over")
-        handle = self._channel.take_over(head, bytes(self._waiting or b""))
+        handle = self._channel.take_over(head, bytes(self.body))
         self.response_started(status)
         return handle
 
@@ -692,7 +505,7 @@ class HttpExchange:
         self._site_channel = site_channel
         site_channel.start(self.length)
         if self.length is None or self.length >= ON_DISK:
-            self.stop_counting()
+            self.body.stop_counting()
         self._deliver_to(site_channel)
 
     def hand_off(self, take: Detach) -> Deferred[bool]:
@@ -705,7 +518,7 @@ class HttpExchange:
         lines = [b"%s %s HTTP/%s\r\n" % (self.method.encode(), self.target, self.version.encode())]
         lines += [b"%s: %s\r\n" % header for header in self.raw_headers]
         lines.append(b"\r\n")
-        body = bytes(self._waiting or b"")
+        body = bytes(self.body)
         if self.length is None:
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
         return b"".join(lines) + body
@@ -713,7 +526,7 @@ class HttpExchange:
     def _mark_answered(self) -> None:
         self.answered = True
         self._on_lost = None  # else only the garbage collector would find who watched
-        self.stop_counting()
+        self.body.discard()
 
     def response_started(self, status: int, size: int = 0) -> None:
         self._mark_answered()

@@ -200,7 +200,7 @@ class Http1Connection:
         self._source = None
         incoming = self._reader.incoming
         if self._reader.part is _RAW and incoming is not None and reason.check(ConnectionDone):
-            incoming.end_body()  # TLS has no half-closed connections
+            incoming.body.end()  # TLS has no half-closed connections
         self.writer.connection_lost()
         self._state = _CLOSING
         self._queue = None
@@ -274,7 +274,7 @@ class Http1Connection:
         self.deadline = math.inf  # the responses before it may take any time
         if incoming is not None:
             # Its head was fine: the action that reads its body answers.
-            incoming.fail_body(refusal)
+            incoming.body.fail(refusal)
             if not incoming.answered and incoming is self._current:
                 incoming.refuse(refusal)
         elif self.idle:
@@ -384,14 +384,14 @@ class Http1Connection:
             return False
         if self._queue or self._reader.part is not _BODY or self.writer.draining:
             return False  # another request has begun, or a response has not ended
-        if exchange.length is None and not exchange.complete:
+        if exchange.length is None and not exchange.body.complete:
             return False  # somewhere in a chunk
         data = exchange.encode_request() + (self._reader.rest or b"")
         release = detach(self.transport, PeerInfo(exchange.peer, self.secure), data)
         if release is None:
             return False
         exchange.answered = True
-        exchange.stop_counting()
+        exchange.body.stop_counting()
         self._release_transport()
         release(self.transport)
         return True
@@ -410,12 +410,12 @@ class Http1Connection:
             self._finish_half_closed()
             return
         incoming = reader.incoming
-        buffered = incoming.buffered if incoming is not None else len(reader.rest or b"")
+        buffered = incoming.body.buffered if incoming is not None else len(reader.rest or b"")
         blocked = bool(self._queue) or buffered > MAX_BUFFERED
-        blocked = blocked or (incoming is not None and incoming.held)
+        blocked = blocked or (incoming is not None and incoming.body.held)
         limits = self.context.limits
         now = self.context.clock.seconds()
-        if blocked or (incoming is not None and incoming.paused):
+        if blocked or (incoming is not None and incoming.body.paused):
             if not self._paused:
                 self._paused = True
                 self.transport.pauseProducing()
@@ -427,8 +427,8 @@ class Http1Connection:
         resumed = self._resume_reading()
         if incoming is not None:
             # A body that was paused for others gets no more time: theirs is limited, too.
-            if (resumed and self.deadline == math.inf) or incoming.streaming:
-                self.deadline = now + (incoming.timeout or limits.body_seconds)
+            if (resumed and self.deadline == math.inf) or incoming.body.streaming:
+                self.deadline = now + (incoming.body.timeout or limits.body_seconds)
         elif reader.part is _HEAD:
             if resumed or self.deadline == math.inf:
                 self.deadline = now + limits.head_seconds
@@ -470,14 +470,14 @@ class Http1Connection:
             return False
         if self.half_closed and not self._queue:
             return False
-        return exchange.keep_alive and exchange.complete
+        return exchange.keep_alive and exchange.body.complete
 
     def _end_response(self) -> None:
         exchange = self._current
         if exchange is None:
             return
         if not self._stays_open():
-            self._close(linger=not exchange.complete)
+            self._close(linger=not exchange.body.complete)
             return
         self._current = None
         if not self._starting:
@@ -491,9 +491,9 @@ class Http1Connection:
             exchange = self._queue.popleft()
             if isinstance(exchange, HttpError):
                 self._answer_malformed(exchange)
-            elif isinstance(exchange.failure, HttpError):
+            elif isinstance(exchange.body.failure, HttpError):
                 self._current = exchange  # its body failed while it was queued
-                exchange.refuse(exchange.failure)
+                exchange.refuse(exchange.body.failure)
             else:
                 self.begin(exchange)
         self._starting = False
@@ -540,7 +540,7 @@ class Http1Connection:
         elif reader.part is _IDLE:
             self._close(linger=False)
         elif reader.part is _HEAD or reader.incoming is not None:
-            paused = reader.incoming is not None and reader.incoming.paused
+            paused = reader.incoming is not None and reader.incoming.body.paused
             self.refuse_input(
                 body_memory_exhausted() if paused else HttpError(408, "the request was too slow")
             )
@@ -556,7 +556,7 @@ class Http1Connection:
         incoming = reader.incoming
         if reader.part is _RAW and incoming is not None and not reader.stopped:
             reader.incoming = None
-            incoming.end_body()
+            incoming.body.end()
         if not reader.stopped and (reader.incoming is not None or reader.part is _HEAD):
             self.refuse_input(HttpError(400, "the request is not complete"))
         reader.stopped = True

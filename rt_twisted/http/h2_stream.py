@@ -170,7 +170,7 @@ class Http2Stream:
             self.exchange.refuse(refusal)
             return
         self.exchange = exchange
-        if not exchange.complete:
+        if not exchange.body.complete:
             self._set_deadline()
         dispatch(self.context, exchange)
 
@@ -214,10 +214,11 @@ class Http2Stream:
         exchange = self.exchange
         if exchange is None or not piece:
             return False
-        exchange.feed_body(piece)
-        if exchange.streaming and not exchange.held:
+        body = exchange.body
+        body.feed(piece)
+        if body.streaming and not body.held:
             self._set_deadline()
-        if not exchange.buffered and not exchange.paused and not exchange.held:
+        if not body.buffered and not body.paused and not body.held:
             return False
         self._unacknowledged += size
         return True
@@ -229,10 +230,10 @@ class Http2Stream:
         if not self._stalled:
             self._connection.timed.discard(self)
         if self.exchange is not None:
-            self.exchange.end_body()
+            self.exchange.body.end()
 
     def _set_deadline(self) -> None:
-        timeout = 0.0 if self.exchange is None else self.exchange.timeout
+        timeout = 0.0 if self.exchange is None else self.exchange.body.timeout
         timeout = timeout or self.context.limits.body_seconds
         self.deadline = self.context.clock.seconds() + timeout
         self._connection.timed.add(self)
@@ -245,7 +246,7 @@ class Http2Stream:
             self.abortConnection()
             return
         assert self.exchange is not None
-        paused = self.exchange.paused
+        paused = self.exchange.body.paused
         self.reject_body(
             body_memory_exhausted() if paused else HttpError(408, "the request was too slow")
         )
@@ -309,11 +310,11 @@ class Http2Stream:
 
     def read_more(self) -> None:
         exchange = self.exchange
-        if exchange is not None and exchange.held:
+        if exchange is not None and exchange.body.held:
             if not self._stalled:
                 self._connection.timed.discard(self)  # a client that may not send is not too slow
             return
-        if exchange is not None and exchange.streaming and not exchange.complete:
+        if exchange is not None and exchange.body.streaming and not exchange.body.complete:
             self._set_deadline()
         self._connection.acknowledge(self.number, self.release_unacknowledged())
 
@@ -326,7 +327,7 @@ class Http2Stream:
         self._connection.timed.discard(self)
         exchange = self.exchange
         if exchange is not None:
-            exchange.fail_body(error)
+            exchange.body.fail(error)
             if not exchange.answered:
                 exchange.refuse(error)
 
@@ -404,7 +405,7 @@ class Http2Stream:
             return
         if self._stalled and self._connection.wire.local_flow_control_window(self.number) > 0:
             self._stalled = False
-            if self.exchange is None or self.exchange.complete:
+            if self.exchange is None or self.exchange.body.complete:
                 self._connection.timed.discard(self)
         self._connection.has_output(self)
 
@@ -485,7 +486,7 @@ class Http2Stream:
         """
         self._response = _CLOSED
         exchange = self.exchange
-        if exchange is not None and not exchange.complete:
+        if exchange is not None and not exchange.body.complete:
             # The rest of the body is not needed (RFC 9113, 8.1).
             self._connection.reset(self, ErrorCodes.NO_ERROR)
         else:

@@ -132,7 +132,7 @@ class RequestReader:
         while data and not self.stopped:
             if self.part is not _BODY:
                 if self.part is _RAW and self.incoming is not None:
-                    self.incoming.feed_body(data)
+                    self.incoming.body.feed(data)
                     return
                 # Most GET requests come alone, and need no search for the end of their head.
                 if data[:4] != b"GET " or data[-4:] != HEAD_END:
@@ -253,23 +253,23 @@ class RequestReader:
 
     def on_chunk_complete(self) -> None:
         if self._chunk_open and self.incoming is not None:
-            self.incoming.end_chunk()
+            self.incoming.body.end_chunk()
         self._chunk_open = False  # the last chunk is empty and does not count
 
     def on_body(self, piece: bytes) -> None:
         self._unframed -= len(piece)
         self._chunk_open = True
         if self.incoming is not None:
-            self.incoming.feed_body(piece)
+            self.incoming.body.feed(piece)
 
     def on_message_complete(self) -> None:
         incoming = self.incoming
         if (
             incoming is None
             or self.part is _RAW
-            or (self._parser.should_upgrade() and not incoming.complete)
+            or (self._parser.should_upgrade() and not incoming.body.complete)
         ):
             return  # with Upgrade the parser takes a request with a body for one without
         self.incoming = None
         self.stopped = self.stopped or not incoming.keep_alive
-        incoming.end_body()
+        incoming.body.end()

@@ -124,12 +124,12 @@ def test_both_kinds_of_pauses_compose() -> None:
     caller = place.call(post(bytes(9), b"/live")[:-9])
     exchange = waiting[0]
     exchange.pause()
-    exchange.pause_input()
+    exchange.body.pause_input()
     exchange.resume()
     caller.send(b"x")
     assert caller.wire.producerState == "paused"
     exchange.pause()
-    exchange.resume_input()
+    exchange.body.resume_input()
     assert caller.wire.producerState == "paused"
     exchange.resume()
     assert caller.wire.producerState == "producing"
