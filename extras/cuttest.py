@@ -30,6 +30,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from rt_twisted.access.secrets import secret
 from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, parse_transport
 from rt_twisted.tools.cuttest.options import CutTestOptions
 from rt_twisted.tools.cuttest.test_run import CutTest
@@ -92,6 +93,15 @@ def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
         help="where to publish ('publish' beside --url)",
     )
     add("--key", default="", help="the secret for publishing")
+    add(
+        "--token-key",
+        type=_secret,
+        default="",
+        metavar="SECRET",
+        help="the server's token-key: subscribers connect with tokens and renew them. "
+        "file:PATH, env:NAME",
+    )
+    add("--token-seconds", type=_number, default=20.0, help="that a token lives (%(default)g)")
     add("--rate", type=_number, default=50.0, help="messages a second (%(default)g)")
     add("--size", type=_count, default=100, help="bytes of a message (%(default)s)")
     add("--seconds", type=_number, default=60.0, help="how long to cut (%(default)g)")
@@ -154,6 +164,8 @@ def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
         commands=options.disturb,
         disturb_every=options.disturb_every,
         key=options.key,
+        token_key=options.token_key,
+        token_seconds=options.token_seconds,
         timeout=options.timeout,
         verify=not options.insecure,
         seed=random.SystemRandom().getrandbits(32) if options.seed is None else options.seed,
@@ -173,6 +185,13 @@ def _transport(text: str) -> tuple[ClientType, str]:
     if not choice.resumes:
         raise argparse.ArgumentTypeError(f"subscribers of {choice.name} cannot resume")
     return choice, path
+
+
+def _secret(text: str) -> str:
+    try:
+        return secret(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be {error}") from None
 
 
 def _count(text: str) -> int:
@@ -253,6 +272,8 @@ def report(found: dict[str, Any]) -> str:
     whole = found["all"]
     if whole["recovered"]:
         lines.append(f"servers knew sessions of Socket.IO again {whole['recovered']:,} times")
+    if whole["tokens"]:
+        lines.append(f"subscribers got {whole['tokens']:,} tokens")
     for name, words in (
         ("misplaced", "messages at another position than in their publisher's answer"),
         ("stray", "messages of a channel that was not subscribed"),

@@ -26,6 +26,7 @@ from twisted.internet.threads import deferToThread
 from tests.pems import Authority
 from tests.real.conftest import PATIENCE, PAUSE, ROOT, Serve, Server, StartDaemon, free_port
 from tests.real.redis_server import start_redis
+from tests.real.test_access import SECRET
 
 SCRIPT = str(ROOT / "extras" / "cuttest.py")
 MUCH = "--history=100000"
@@ -91,6 +92,23 @@ def test_nothing_is_lost_on_any_transport(daemon: StartDaemon) -> None:
     assert found["published"] > 100
     assert found["publisher_cuts"] > 0
     assert (status, found["ended"], found["still_owed"]) == (0, True, 0)
+
+
+def test_nothing_is_lost_while_tokens_expire(daemon: StartDaemon) -> None:
+    """
+    Tokens live for six seconds. Most subscribers renew theirs on the open connection; event
+    streams, polls and the others connect again. None is refused.
+    """
+    server = daemon(MUCH, "--allow=token", f"--token-key={SECRET}")
+    given = (f"--token-key={SECRET}", "--token-seconds=6")
+    status, found, log = cut([server.url], *FAST, "-n48", "--seconds=14", *given)
+
+    check_faultless(found, ALL)
+    assert found["all"]["gaps"] == 0
+    for name, counts in found["transports"].items():
+        assert counts["tokens"] >= 2 * counts["readers"], name
+    refused = [kind for kind in found["errors"] if re.search("40[13]|refused", kind)]
+    assert (status, refused) == (0, []), log
 
 
 def test_publishers_may_use_another_server(daemon: StartDaemon, serve: Serve) -> None:

@@ -10,8 +10,9 @@ from urllib.parse import quote, urljoin
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.response import ResponseReader
-from rt_twisted.tools.clients.http import path_for, request, retry_after
+from rt_twisted.tools.clients.http import bearer, path_for, request, retry_after
 from rt_twisted.tools.clients.poll import MAX_RESPONSE
+from rt_twisted.tools.clients.tokens import TokenSource
 from rt_twisted.tools.clients.websocket_connection import WebSocketConnection
 
 _SEPARATOR = "\x1e"  # between the packets of a payload
@@ -60,12 +61,15 @@ class EngineIOWebSocketClient:
     Args:
         url: of the server's route.
         compress: whether to offer compression.
+        tokens: of the subscriber; None if it sends none here.
     """
 
-    def __init__(self, url: str, compress: bool) -> None:
+    def __init__(self, url: str, compress: bool, tokens: TokenSource | None = None) -> None:
         self.retry: float | None = None
         self.close_reason = ""
-        self._frames = WebSocketConnection(urljoin(url, _path(url, "websocket")), compress)
+        self._frames = WebSocketConnection(
+            urljoin(url, _path(url, "websocket")), compress, tokens=tokens
+        )
 
     def begin(self) -> bytes:
         return self._frames.begin()
@@ -76,7 +80,7 @@ class EngineIOWebSocketClient:
         return packets
 
     def send(self, packets: Sequence[str], sid: str) -> None:
-        for packet in packets:
+        for packet in packets if self._frames.open else ():  # the server may have closed it
             self._frames.send_text(packet)
 
     def data_to_send(self) -> bytes:
@@ -89,12 +93,14 @@ class EngineIOPollingClient:
 
     Args:
         url: of the server's route.
+        tokens: of the subscriber; None if it sends none here.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tokens: TokenSource | None = None) -> None:
         self.retry: float | None = None
         self.close_reason = ""
         self._url = url
+        self._tokens = tokens
         self._response = ResponseReader()
         self._body = bytearray()
         self._polling = True  # the pending response is to a poll
@@ -105,7 +111,7 @@ class EngineIOPollingClient:
 
     def _request(self, method: str, headers: list[str], sid: str) -> bytes:
         path = _path(self._url, "polling") + (f"&sid={quote(sid)}" if sid else "")
-        return request(self._url, f"{method} {path}", headers)
+        return request(self._url, f"{method} {path}", [*headers, *bearer(self._tokens)])
 
     def feed(self, data: bytes) -> Sequence[str | bytes]:
         response = self._response

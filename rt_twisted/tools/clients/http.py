@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qs, quote, urlsplit
 
 from rt_twisted.codecs.response import ReceivedHead
+from rt_twisted.tools.clients.tokens import TokenSource
 
 AGENT = "rt_twisted load"
 
@@ -24,6 +25,13 @@ def request(url: str, line: str, headers: Iterable[str]) -> bytes:
     host = urlsplit(url).netloc.rpartition("@")[2]
     lines = [f"{line} HTTP/1.1", f"Host: {host}", f"User-Agent: {AGENT}", *headers]
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+def bearer(tokens: TokenSource | None) -> list[str]:
+    """
+    Return the header with the current token; empty if the subscriber has none.
+    """
+    return [] if tokens is None else [f"Authorization: Bearer {tokens.current()}"]
 
 
 def path_for(url: str, names: Sequence[str]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from rt_twisted.tools.clients.tokens import TokenSource
+
 
 @dataclass(slots=True)
 class SessionState:
@@ -18,11 +20,13 @@ class SessionState:
         key: the server's private session id (`pid`); "" for none.
         subscribed: the server has confirmed the subscription.
         recovered: how often the server recovered the session.
+        tokens: of the subscriber; None if it needs none.
     """
 
     key: str = ""
     subscribed: bool = False
     recovered: int = 0
+    tokens: TokenSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

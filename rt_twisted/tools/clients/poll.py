@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.response import ResponseReader
-from rt_twisted.tools.clients.http import path_for, request, retry_after
+from rt_twisted.tools.clients.http import bearer, path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
 
 MAX_RESPONSE = 64 * 1024 * 1024  # bytes
@@ -38,7 +38,7 @@ class PollClient:
         self._next = b""
 
     def begin(self) -> bytes:
-        headers = ["Accept: application/json"]
+        headers = ["Accept: application/json", *bearer(self._client_request.session.tokens)]
         path = self._path
         if self.position and self._use_etag:
             headers.append(f'If-None-Match: "{self.position}"')

@@ -11,12 +11,14 @@ from typing import Any
 from rt_twisted.codecs import engineio, socketio
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import SocketIOPacket, SocketIOPacketType
+from rt_twisted.model.message import EXPIRE
 from rt_twisted.tools.clients.engineio import (
     EngineIOPollingClient,
     EngineIOWebSocketClient,
     IEngineIOClientTransport,
 )
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, SessionState
+from rt_twisted.tools.clients.tokens import TokenRenewal, TokenSource
 from rt_twisted.tools.clients.websocket_connection import MAX_MESSAGE
 
 
@@ -31,10 +33,17 @@ class SocketIOClientConnection:
         channels: their names.
         position: where the previous session ended.
         session: of the previous connections; None for no recovery.
+        tokens: that it sends to connect; None for none.
+        renewal: of the token.
     """
 
     def __init__(
-        self, channels: Sequence[str], position: str, session: SessionState | None = None
+        self,
+        channels: Sequence[str],
+        position: str,
+        session: SessionState | None = None,
+        tokens: TokenSource | None = None,
+        renewal: TokenRenewal | None = None,
     ) -> None:
         self.position = position
         self.opened = False
@@ -42,6 +51,8 @@ class SocketIOClientConnection:
         self.sid = ""  # of the session
         self._channels = list(channels)
         self._session = session
+        self._tokens = tokens
+        self._renewal = renewal or TokenRenewal(None, 0)
         # Until the subscription is confirmed, positions do not refer to its channels.
         self._ignoring_positions = bool(position)
         self._packets = socketio.Decoder(MAX_MESSAGE)
@@ -69,6 +80,9 @@ class SocketIOClientConnection:
         """
         Return the Engine.IO packets to send now.
         """
+        token = self._renewal.token_to_send() if self.opened else ""
+        if token:
+            self._send(SocketIOPacket(SocketIOPacketType.EVENT, data=["token", token]))
         packets, self._outgoing = self._outgoing, []
         return packets
 
@@ -77,9 +91,9 @@ class SocketIOClientConnection:
         if not isinstance(handshake, dict) or not isinstance(handshake.get("sid"), str):
             raise RemoteProtocolError("the session has no id")
         self.sid = handshake["sid"]
-        claim = None
+        claim = None if self._tokens is None else {"token": self._tokens.current()}
         if self._session is not None and self._session.key:
-            claim = {"pid": self._session.key}
+            claim = {**(claim or {}), "pid": self._session.key}
             if self.position:
                 claim["offset"] = self.position
         self._send(SocketIOPacket(SocketIOPacketType.CONNECT, data=claim))
@@ -131,6 +145,9 @@ class SocketIOClientConnection:
         if event == "gap":
             position = arguments[0].get("position") if isinstance(arguments[0], dict) else None
             return ClientEvent("", position if isinstance(position, str) else "", True)
+        if event == EXPIRE:
+            self._renewal.on_notice(arguments[0]["seconds"])
+            return None
         last = arguments[-1]
         if not isinstance(last, str):
             raise RemoteProtocolError("an event has no position")
@@ -178,7 +195,14 @@ class SocketIOClient:
         self.opened = False
         self.close_reason = ""
         self._transport = transport
-        self._connection = SocketIOClientConnection(client_request.channels, position, session)
+        number, tokens = client_request.number, client_request.session.tokens
+        self._connection = SocketIOClientConnection(
+            client_request.channels,
+            position,
+            session,
+            None if _by_header(client_request) else tokens,
+            TokenRenewal(tokens, number),
+        )
 
     def begin(self) -> bytes:
         return self._transport.begin()
@@ -196,6 +220,13 @@ class SocketIOClient:
         return self._transport.data_to_send()
 
 
+def _by_header(client_request: ClientRequest) -> bool:
+    """
+    Return whether the token is sent in a header, and not with the packet that connects.
+    """
+    return client_request.number // 2 % 2 == 0
+
+
 def make_websocket_client(
     client_request: ClientRequest, position: str, session: SessionState | None = None
 ) -> SocketIOClient:
@@ -204,7 +235,8 @@ def make_websocket_client(
 
     See `SocketIOClient` for the arguments.
     """
-    transport = EngineIOWebSocketClient(client_request.url, client_request.number % 2 == 1)
+    tokens = client_request.session.tokens if _by_header(client_request) else None
+    transport = EngineIOWebSocketClient(client_request.url, client_request.number % 2 == 1, tokens)
     return SocketIOClient(transport, client_request, position, session)
 
 
@@ -216,7 +248,8 @@ def make_polling_client(
 
     See `SocketIOClient` for the arguments.
     """
-    transport = EngineIOPollingClient(client_request.url)
+    tokens = client_request.session.tokens if _by_header(client_request) else None
+    transport = EngineIOPollingClient(client_request.url, tokens)
     return SocketIOClient(transport, client_request, position, session)
 
 

@@ -8,11 +8,12 @@ import json
 
 from rt_twisted.codecs.eventsource import EventReader
 from rt_twisted.codecs.response import ReceivedHead, ResponseReader
-from rt_twisted.model.message import GAP
-from rt_twisted.tools.clients.http import path_for, request, retry_after
+from rt_twisted.model.message import EXPIRE, GAP
+from rt_twisted.tools.clients.http import bearer, path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
 
 EVENT_STREAM = "text/event-stream"
+COOKIE = "realtime_token"  # the default of the setting token-cookie
 
 
 class SseClient:
@@ -39,6 +40,11 @@ class SseClient:
         headers = [f"Accept: {EVENT_STREAM}", "Cache-Control: no-cache"]
         if self.position:
             headers.append(f"Last-Event-ID: {self.position}")
+        tokens = client_request.session.tokens
+        if tokens is not None and client_request.number % 2:
+            headers.append(f"Cookie: {COOKIE}={tokens.current()}")
+        else:
+            headers += bearer(tokens)
         return request(
             client_request.url,
             f"GET {path_for(client_request.url, client_request.channels)}",
@@ -51,18 +57,28 @@ class SseClient:
         known = self.opened or self._finite
         if not known and (response.head is None or not self._opens(response.head)):
             return []
-        received = [
-            ClientEvent("", gap_end(event.data), True)
-            if event.type == GAP
-            else ClientEvent(event.data, event.id)
-            for event in (events.feed(body) if body else ())
-        ]
+        received: list[ClientEvent] = []
+        for event in events.feed(body) if body else ():
+            if event.type == EXPIRE:
+                self._on_expire()
+            elif event.type == GAP:
+                received.append(ClientEvent("", gap_end(event.data), True))
+            else:
+                received.append(ClientEvent(event.data, event.id))
         self.position = events.last_id
         if events.retry is not None:
             self.retry = events.retry / 1e3
         if response.complete:
             self.close_reason = "sent away" if self._finite else "ended by the server"
         return received
+
+    def _on_expire(self) -> None:
+        """
+        Renew the token for the next connection, as a page renews its cookie.
+        """
+        tokens = self._client_request.session.tokens
+        if tokens is not None:
+            tokens.renew()
 
     def _opens(self, head: ReceivedHead) -> bool:
         media = (head.header("content-type") or "").partition(";")[0].strip()

@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import quote, urljoin
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.model.message import EXPIRE
 from rt_twisted.tools.clients.http import path_for
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
+from rt_twisted.tools.clients.tokens import TokenRenewal
 from rt_twisted.tools.clients.websocket_connection import WebSocketConnection
 
 _RETRY = re.compile(r"retry=([0-9]{1,9})")
@@ -39,8 +41,10 @@ class WebSocketClient:
         path = path_for(client_request.url, () if self._use_command else client_request.channels)
         if position and not self._use_command:
             path += f"{'&' if '?' in path else '?'}since={quote(position)}"
+        tokens = client_request.session.tokens
+        self._renewal = TokenRenewal(tokens, client_request.number)
         self._frames = WebSocketConnection(
-            urljoin(client_request.url, path), client_request.number // 2 % 2 == 1
+            urljoin(client_request.url, path), client_request.number // 2 % 2 == 1, tokens=tokens
         )
 
     def begin(self) -> bytes:
@@ -59,6 +63,9 @@ class WebSocketClient:
             if self.position:
                 wanted["since"] = self.position
             frames.send_text(json.dumps(wanted))
+        token = self._renewal.token_to_send() if frames.open else ""
+        if token:
+            frames.send_text(json.dumps({"type": "token", "token": token}))
         self.close_reason = self.close_reason or frames.close_reason
         retry = _RETRY.search(frames.reason)
         if retry:
@@ -74,6 +81,8 @@ class WebSocketClient:
                 return None
         except (ValueError, KeyError, TypeError):
             raise RemoteProtocolError("malformed frame") from None
+        if kind == EXPIRE:
+            self._renewal.on_notice(command.get("seconds", 0))
         if kind == "ack":
             self._ignoring_positions = False
         if kind not in ("message", "position", "gap") or self._ignoring_positions:

@@ -14,6 +14,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.tools.clients.tokens import TokenSource
 
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes of a message
 _BODIES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -27,15 +28,21 @@ class WebSocketConnection:
         url: http:// or https://, with path and query.
         deflate: whether to offer compression.
         headers: of the request.
+        tokens: of the subscriber; None if it sends none here.
     """
 
     def __init__(
-        self, url: str, deflate: bool = False, headers: Iterable[tuple[str, str]] = ()
+        self,
+        url: str,
+        deflate: bool = False,
+        headers: Iterable[tuple[str, str]] = (),
+        tokens: TokenSource | None = None,
     ) -> None:
         offered = [ClientPerMessageDeflateFactory()] if deflate else None
         uri = parse_uri("ws" + url.removeprefix("http"))
         self._protocol = ClientProtocol(uri, extensions=offered, max_size=MAX_MESSAGE)
         self._headers = tuple(headers)
+        self._tokens = tokens
         self._pieces: list[bytes] = []
         self._text = True
 
@@ -46,6 +53,8 @@ class WebSocketConnection:
         request = self._protocol.connect()
         for name, value in self._headers:
             request.headers[name] = value
+        if self._tokens is not None:
+            request.headers["Authorization"] = f"Bearer {self._tokens.current()}"
         self._protocol.send_request(request)
         return self.data_to_send()
 

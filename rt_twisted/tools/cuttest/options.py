@@ -31,6 +31,8 @@ class CutTestOptions:
         commands: that restart servers.
         disturb_every: seconds between two of them, on average.
         key: for publishing.
+        token_key: signs the tokens of subscribers; "" if they need none.
+        token_seconds: that each token lives.
         timeout: seconds to connect.
         verify: whether certificates are checked.
         seed: of all random choices.
@@ -51,6 +53,8 @@ class CutTestOptions:
     commands: Sequence[str]
     disturb_every: float
     key: str
+    token_key: str
+    token_seconds: float
     timeout: float
     verify: bool
     seed: int

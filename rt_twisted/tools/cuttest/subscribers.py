@@ -13,6 +13,7 @@ from typing import Any
 from rt_twisted.model.message import Position
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, IClient, SessionState
 from rt_twisted.tools.clients.registry import ClientType
+from rt_twisted.tools.clients.tokens import TokenSource
 from rt_twisted.tools.cuttest.checker import Checker, Fault
 from rt_twisted.tools.cuttest.node import NodeRoute
 from rt_twisted.tools.cuttest.proxy import CutMode
@@ -127,7 +128,13 @@ class CheckedSubscribers:
         self._began = clock.seconds()
         self._closing = False
 
-    def add(self, choice: ClientType, routes: Sequence[NodeRoute], channels: Sequence[int]) -> None:
+    def add(
+        self,
+        choice: ClientType,
+        routes: Sequence[NodeRoute],
+        channels: Sequence[int],
+        tokens: TokenSource | None = None,
+    ) -> None:
         """
         Add a subscriber, and connect it.
 
@@ -135,12 +142,14 @@ class CheckedSubscribers:
             choice: its transport.
             routes: one per node; each connection uses a random one.
             channels: their indexes.
+            tokens: of the subscriber; None if it needs none.
         """
         names = [self._published.channels[each] for each in channels]
         turn = sum(subscriber.context.choice is choice for subscriber in self.connections)
         context = CheckedSubscriber(
             choice, routes, routes[0], names, turn, Checker(channels, self._published)
         )
+        context.session.tokens = tokens
         subscriber = ClientConnection(self, len(self.connections), context.wire, context)
         self.connections.append(subscriber)
         self._connect(subscriber)
@@ -192,11 +201,15 @@ class CheckedSubscribers:
             if subscriber.transport is not None:
                 self._schedule_cut(subscriber)
 
-    def end(self) -> None:
+    def end(self, seconds: float) -> None:
         """
-        Stop cutting connections.
+        Stop cutting connections; tokens no longer expire in the next *seconds*.
         """
         self.cutting = False
+        for subscriber in self.connections:
+            tokens = subscriber.context.session.tokens
+            if tokens is not None:
+                tokens.last(seconds)
 
     def on_open(self, subscriber: ClientConnection) -> None:
         subscriber.state = ClientState.OPEN

@@ -11,8 +11,9 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall, deferLater
 
-from rt_twisted.tools.clients.interfaces import ClientRequest
+from rt_twisted.tools.clients.interfaces import ClientRequest, SessionState
 from rt_twisted.tools.clients.registry import ClientType
+from rt_twisted.tools.clients.tokens import TokenSource
 from rt_twisted.tools.cuttest.generator import Generator
 from rt_twisted.tools.cuttest.nemesis import Nemesis
 from rt_twisted.tools.cuttest.node import Node, NodeRoute
@@ -30,6 +31,7 @@ TICK = 0.02  # seconds between two portions of what is due
 CUT_INTERVAL = 0.1  # seconds between two random decisions whether a publisher is cut
 CONNECTS_PER_TICK = 50  # readers that begin to connect in one tick
 SHOWN_EVENTS = 3  # last events that are printed of a subscriber that does not reconnect
+SPARE_SECONDS = 120  # that tokens live longer than the end of the test can take
 ABSENT = frozenset(("status 404", "status 405", "status 501"))
 
 
@@ -103,7 +105,7 @@ class CutTest:
             )
             self.seconds = self._reactor.seconds() - began
             self.phase = "waiting for all to reconnect"
-            subscribers.end()
+            subscribers.end(SPARE_SECONDS + 2 * options.grace)
             for generator in self.generators:
                 generator.drop()
             await self.nemesis.stop()  # a command that takes too long is killed
@@ -143,7 +145,8 @@ class CutTest:
         Return why a transport is not available; "" if it is.
         """
         probe = Probe()
-        client_request = ClientRequest(route.url, [self.options.channels[0]])
+        session = SessionState(tokens=self._tokens("probe"))
+        client_request = ClientRequest(route.url, [self.options.channels[0]], session=session)
         subscriber = ClientConnection(
             probe, 0, lambda position: choice.make(client_request, position), None
         )
@@ -154,6 +157,12 @@ class CutTest:
         await self._until(lambda: subscriber.transport is None, 1)
         return "" if open else probe.why or "no answer"
 
+    def _tokens(self, subject: str) -> TokenSource | None:
+        options = self.options
+        if not options.token_key:
+            return None
+        return TokenSource(options.token_key, options.token_seconds, subject, options.channels)
+
     async def _connect(self, routes: Sequence[tuple[ClientType, list[NodeRoute]]]) -> None:
         options, subscribers = self.options, self.subscribers
         everything = range(len(options.channels))
@@ -163,7 +172,7 @@ class CutTest:
             # Each transport has subscribers of all channels, which check the order across channels.
             whole = number // len(routes) % 3 == 0
             mine = everything if whole else sorted(self._rng.sample(everything, few))
-            subscribers.add(choice, there, mine)
+            subscribers.add(choice, there, mine, self._tokens(f"subscriber {number}"))
             if number % CONNECTS_PER_TICK == CONNECTS_PER_TICK - 1:
                 await deferLater(self._reactor, TICK)
         await self._until(lambda: not subscribers.not_ready(), options.grace)

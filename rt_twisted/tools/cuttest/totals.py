@@ -8,8 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from rt_twisted.tools.clients.interfaces import SessionState
 from rt_twisted.tools.cuttest.checker import Fault
 from rt_twisted.tools.load.subscriber import ClientConnection
+
+
+def _tokens(session: SessionState) -> int:
+    return session.tokens.made if session.tokens is not None else 0
 
 
 def count(connections: Sequence[ClientConnection]) -> dict[str, Any]:
@@ -27,6 +32,7 @@ def count(connections: Sequence[ClientConnection]) -> dict[str, Any]:
         "readers": len(connections),
         "cuts": sum(subscriber.context.cuts for subscriber in connections),
         "recovered": sum(subscriber.context.session.recovered for subscriber in connections),
+        "tokens": sum(_tokens(subscriber.context.session) for subscriber in connections),
         "owed": owed,
         "delivered": delivered,
         "percent": 100 * delivered / owed if owed else 0.0,

@@ -236,7 +236,7 @@ def test_the_report_has_all_results() -> None:
     The report has results by transport, incidents with their subscriber, errors and the seed.
     """
     counts = {
-        "readers": 1, "cuts": 2, "recovered": 3, "owed": 1000, "delivered": 990,
+        "readers": 1, "cuts": 2, "recovered": 3, "tokens": 7, "owed": 1000, "delivered": 990,
         "percent": 99.0, "lost": 10, "repeated": 0, "out_of_order": 0, "stray": 0,
         "misplaced": 3, "gaps": 0, "lost_in_gaps": 0, "twice_over_gaps": 0,
     }  # fmt: skip
@@ -256,6 +256,6 @@ def test_the_report_has_all_results() -> None:
         "99.000", "1,000", "disturbed 2 times, 1 failed", "3 messages at another position",
         "5 deliveries had not arrived", "without poll: status 404", "1 x publish: status 503",
         "lost: a 17 at e.9, sse reader 4", "1.400 reset at e.8", "seed 4711",
-        "sessions of Socket.IO again 3 times",
+        "sessions of Socket.IO again 3 times", "subscribers got 7 tokens",
     ):  # fmt: skip
         assert words in text
