@@ -20,14 +20,10 @@ from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
+from rt_twisted.actions.route_channels import asked_channels, check_static_channels, read_channels
 from rt_twisted.actions.sse import EVENT_STREAM
-from rt_twisted.actions.subscription import (
-    asked_channels,
-    check_static_channels,
-    read_channels,
-    requested_start,
-    when_admitted,
-)
+from rt_twisted.actions.subscriber_parameters import requested_start
+from rt_twisted.actions.subscription import when_admitted
 from rt_twisted.actions.template import Template
 from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange

@@ -21,7 +21,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import ask_for_request, publisher_permit
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.publish_filter import filtered
-from rt_twisted.actions.subscription import (
+from rt_twisted.actions.route_channels import (
     asked_channels,
     check_grant_variables,
     expand_publish_channels,

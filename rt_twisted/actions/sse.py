@@ -17,18 +17,13 @@ from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
-from rt_twisted.actions.subscription import (
-    address_of,
-    asked_channels,
-    check_slow,
-    check_static_channels,
-    open_stream,
-    read_channels,
+from rt_twisted.actions.route_channels import asked_channels, check_static_channels, read_channels
+from rt_twisted.actions.subscriber_parameters import (
     requested_channels,
     requested_number,
     requested_start,
-    when_admitted,
 )
+from rt_twisted.actions.subscription import address_of, check_slow, open_stream, when_admitted
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.eventsource import CONTENT_TYPE
 from rt_twisted.codecs.wildcards import Selector

@@ -17,14 +17,9 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import granted
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.elementary import Elementary, open_elementary
-from rt_twisted.actions.subscription import (
-    asked_channels,
-    check_slow,
-    check_static_channels,
-    open_stream,
-    read_channels,
-    requested_start,
-)
+from rt_twisted.actions.route_channels import asked_channels, check_static_channels, read_channels
+from rt_twisted.actions.subscriber_parameters import requested_start
+from rt_twisted.actions.subscription import check_slow, open_stream
 from rt_twisted.actions.template import Template
 from rt_twisted.formats import build_format, options_of
 from rt_twisted.http.interfaces import IExchange

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.ingest.publishing import Publishing
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.route_channels import check_static_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, StreamHandle
 from rt_twisted.metrics.responses import PUBLISHES

@@ -20,7 +20,7 @@ from rt_twisted.actions.granting import end_publisher
 from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import WAIT, viewer_keys
-from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.route_channels import check_static_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import TUNNEL, IExchange, IPortProtocol, PeerInfo, StreamHandle
 from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to

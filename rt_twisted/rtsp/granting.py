@@ -12,7 +12,11 @@ from rt_twisted.access.keys import Key
 from rt_twisted.access.questions import PUBLISH, SUBSCRIBE
 from rt_twisted.actions.granting import ask_for_request, publisher_permit
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.actions.subscription import asked_channels, expand_channel, expand_publish_channels
+from rt_twisted.actions.route_channels import (
+    asked_channels,
+    expand_channel,
+    expand_publish_channels,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.basic_auth import basic_password
 from rt_twisted.model.errors import HttpError

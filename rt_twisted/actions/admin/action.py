@@ -25,7 +25,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
-from rt_twisted.actions.subscription import parse_start, requested_number
+from rt_twisted.actions.subscriber_parameters import parse_start, requested_number
 from rt_twisted.formats import build_format
 from rt_twisted.http.dispatch import not_allowed
 from rt_twisted.http.interfaces import IExchange

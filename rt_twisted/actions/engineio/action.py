@@ -23,13 +23,13 @@ from rt_twisted.actions.engineio.server import METHODS, EngineIOServer
 from rt_twisted.actions.engineio.session import Session
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.publish import fitting, publish_error, requested_key
-from rt_twisted.actions.subscription import (
+from rt_twisted.actions.route_channels import (
     asked_channels,
     check_static_channels,
     expand_publish_channels,
     read_channels,
-    requested_start,
 )
+from rt_twisted.actions.subscriber_parameters import requested_start
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError

@@ -19,7 +19,7 @@ from rt_twisted.actions.handed.headers import Headers, granted_by, header, passe
 from rt_twisted.actions.handed.problems import check_name, unusable
 from rt_twisted.actions.handover import HandedResponse
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.actions.subscription import requested_channels
+from rt_twisted.actions.subscriber_parameters import requested_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.eventsource import whole_events
 from rt_twisted.codecs.query import BRACKETED, media_type

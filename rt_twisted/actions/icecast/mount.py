@@ -21,7 +21,7 @@ from rt_twisted.actions.granting import granted, live_permit
 from rt_twisted.actions.icecast.listener import ListenerOptions, listen
 from rt_twisted.actions.icecast.source import SourceOptions, receive_source
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.subscription import (
+from rt_twisted.actions.route_channels import (
     asked_channels,
     check_static_channels,
     expand_channel,

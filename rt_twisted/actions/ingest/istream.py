@@ -17,7 +17,7 @@ from rt_twisted.actions.ingest.intake import LiveIntake
 from rt_twisted.actions.ingest.one_picture import OnePicture
 from rt_twisted.actions.ingest.publishing import Publishing
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.route_channels import check_static_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.ranges import content_range_start
 from rt_twisted.http.interfaces import IExchange

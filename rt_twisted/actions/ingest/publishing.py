@@ -13,7 +13,7 @@ from rt_twisted.actions.granting import end_publisher, live_permit
 from rt_twisted.actions.ingest.begin_run import PublishingClient, begin_run
 from rt_twisted.actions.ingest.intake import LiveIntake, PublisherExchange
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.actions.subscription import asked_channels, expand_publish_channels
+from rt_twisted.actions.route_channels import asked_channels, expand_publish_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to

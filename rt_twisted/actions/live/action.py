@@ -17,12 +17,10 @@ from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import BURST, WAIT, Container, Viewing
+from rt_twisted.actions.route_channels import asked_channels, check_static_channels, expand_channel
 from rt_twisted.actions.subscription import (
     address_of,
-    asked_channels,
-    check_static_channels,
     end_with_grant,
-    expand_channel,
     when_admitted,
     while_connected,
 )

@@ -18,12 +18,8 @@ from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.first_picture import WAIT, check_wait, first_picture
 from rt_twisted.actions.live.viewing import viewer_keys
-from rt_twisted.actions.subscription import (
-    address_of,
-    asked_channels,
-    check_static_channels,
-    expand_channel,
-)
+from rt_twisted.actions.route_channels import asked_channels, check_static_channels, expand_channel
+from rt_twisted.actions.subscription import address_of
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import SUBSCRIBERS

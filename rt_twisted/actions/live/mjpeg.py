@@ -19,14 +19,8 @@ from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.first_picture import WAIT, check_wait, first_picture
 from rt_twisted.actions.live.viewing import viewer_keys
-from rt_twisted.actions.subscription import (
-    address_of,
-    asked_channels,
-    check_static_channels,
-    end_with_grant,
-    expand_channel,
-    when_admitted,
-)
+from rt_twisted.actions.route_channels import asked_channels, check_static_channels, expand_channel
+from rt_twisted.actions.subscription import address_of, end_with_grant, when_admitted
 from rt_twisted.actions.template import Template
 from rt_twisted.formats import build_format
 from rt_twisted.formats.mjpeg import BOUNDARY

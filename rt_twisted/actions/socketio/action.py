@@ -22,17 +22,17 @@ from rt_twisted.actions.connection_grant import inserted_claims, own_channels
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.server import METHODS, EngineIOServer
 from rt_twisted.actions.interfaces import IAction, ISocketIOApp, Match
-from rt_twisted.actions.socketio.channel_app import ChannelApp, RouteChannels
-from rt_twisted.actions.socketio.connection import SocketIOConnection
-from rt_twisted.actions.socketio.handshake import STORED_HEADERS, Handshake
-from rt_twisted.actions.socketio.session_access import SessionAccess
-from rt_twisted.actions.socketio.session_store import SessionStore
-from rt_twisted.actions.subscription import (
+from rt_twisted.actions.route_channels import (
     asked_channels,
     check_static_channels,
     expand_channels,
     expand_publish_channels,
 )
+from rt_twisted.actions.socketio.channel_app import ChannelApp, RouteChannels
+from rt_twisted.actions.socketio.connection import SocketIOConnection
+from rt_twisted.actions.socketio.handshake import STORED_HEADERS, Handshake
+from rt_twisted.actions.socketio.session_access import SessionAccess
+from rt_twisted.actions.socketio.session_store import SessionStore
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import SUBSCRIBERS

@@ -18,7 +18,7 @@ from rt_twisted.actions.socketio.handshake import Handshake
 from rt_twisted.actions.socketio.publishing import publish_checked
 from rt_twisted.actions.socketio.session_access import SessionAccess
 from rt_twisted.actions.socketio.socket import Socket
-from rt_twisted.actions.subscription import parse_start
+from rt_twisted.actions.subscriber_parameters import parse_start
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
 from rt_twisted.codecs.socketio import dump

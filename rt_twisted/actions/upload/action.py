@@ -20,7 +20,7 @@ from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import live_permit
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.subscription import (
+from rt_twisted.actions.route_channels import (
     asked_channels,
     check_static_channels,
     expand_publish_channels,

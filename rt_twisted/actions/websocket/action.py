@@ -28,18 +28,16 @@ from rt_twisted.actions.ingest.publishing import Publishing
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import BURST, WAIT, Container, Viewing
 from rt_twisted.actions.publish import requested_key
-from rt_twisted.actions.subscription import (
+from rt_twisted.actions.route_channels import (
     asked_channels,
-    check_slow,
     check_static_channels,
     expand_channel,
     expand_channels,
     expand_publish_channels,
-    requested_channels,
     requested_or_granted,
-    requested_start,
-    when_admitted,
 )
+from rt_twisted.actions.subscriber_parameters import requested_channels, requested_start
+from rt_twisted.actions.subscription import check_slow, when_admitted
 from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.json_app import JsonApp

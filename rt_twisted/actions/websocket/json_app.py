@@ -21,7 +21,7 @@ from rt_twisted.actions.connection_grant import ConnectionGrant
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.publish import fitting, publish_error
-from rt_twisted.actions.subscription import parse_start
+from rt_twisted.actions.subscriber_parameters import parse_start
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import Submission
 from rt_twisted.codecs.websocket import CloseCode

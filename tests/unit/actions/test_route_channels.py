@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from rt_twisted.access.channel_names import MAX_PATTERN, MAX_PATTERNS
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.actions.subscription import expand_channels, read_channels
+from rt_twisted.actions.route_channels import expand_channels, read_channels
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.errors import HttpError
