@@ -145,6 +145,7 @@ class CatchUp:
             waiting.discard(wait)
             if not waiting and self._awaited.get(channel) is waiting:
                 del self._awaited[channel]
+            self._on_left(channel)
 
         wait: Deferred[None] = Deferred(cancel)
         waiting.add(wait)
@@ -210,6 +211,8 @@ class CatchUp:
                 self._add_pending(
                     PendingSubscription(subscriber, kept, pending.since, pending.preamble)
                 )
+                for channel in pending.channels:
+                    self._on_left(channel)
 
     def move(self, subscriber: Subscriber, name: str, last: Message | None) -> None:
         """
@@ -230,6 +233,8 @@ class CatchUp:
         """
         for pending in tuple(self.pending_subscriptions.get(subscriber, ())):
             self._remove_pending(pending)
+            for channel in pending.channels:
+                self._on_left(channel)
         self._set_channels(subscriber, ())
 
     def on_channel_dropped(self, channel: Channel) -> None:
@@ -441,8 +446,11 @@ class CatchUp:
         subscriber.channels = channels
         self._streams.moved(subscriber, left, new)
         for channel in left:
-            if not channel.subscribers:
-                self._channels.on_last_subscriber_left(channel)
+            self._on_left(channel)
+
+    def _on_left(self, channel: Channel) -> None:
+        if not channel.subscribers and not channel.pending_subscriptions:
+            self._channels.on_last_subscriber_left(channel)
 
     def _local_replay(
         self, channels: Sequence[Channel], since: Since | None, format: IFormat

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
 from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.hub import catchup as catchup_module
+from rt_twisted.hub import channel_table as table_module
 from rt_twisted.hub import fanout as fanout_module
 from rt_twisted.hub.catchup import SUBSCRIBE_SECONDS
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
@@ -705,3 +706,41 @@ def test_a_channel_that_is_dropped_ends_the_wait_for_it(
     assert waiting is not None
     context.clock.pump([1] * 5)
     assert waiting.called
+
+
+def _leave_while_pending(context: LocalHub, name: str) -> None:
+    context.join(name).hang_up()
+
+
+def _leave_before_joining(context: LocalHub, name: str) -> None:
+    waiting = context.hub.when_subscribed([name])
+    assert waiting is not None
+    waiting.cancel()
+
+
+def _unsubscribe_while_pending(context: LocalHub, name: str) -> None:
+    line = FakeTransport(1 << 20)
+    context.lines.append(line)
+    subscriber = Subscriber(line, EventStream(), context.hub, make_backlog_limits())
+    context.hub.join(subscriber, (), None)
+    context.hub.add_channels(subscriber, [name, "kept"])
+    context.hub.remove_channels(subscriber, [name])
+
+
+@pytest.mark.parametrize(
+    "leave", [_leave_while_pending, _leave_before_joining, _unsubscribe_while_pending]
+)
+def test_channels_of_clients_that_left_early_are_bounded(
+    make: Callable[..., LocalHub],
+    monkeypatch: pytest.MonkeyPatch,
+    leave: Callable[[LocalHub, str], None],
+) -> None:
+    """
+    Clients can invent names, and leave before the broker confirms them.
+    """
+    monkeypatch.setattr(table_module, "MAX_UNUSED", 5)
+    broker = ManualBroker()
+    context = make(broker=broker)
+    for number in range(20):
+        leave(context, f"invented-{number}")
+    assert len([name for name in broker.requested if name != "kept"]) == 5
