@@ -20,6 +20,27 @@ PAGE = ROOT / "docs" / "configuration.md"
 BEGIN = "<!-- settings: written by extras/describe_settings.py -->\n"
 END = "<!-- settings: end -->\n"
 
+# Lines that show what a setting can have, beside its default; none of them is in force.
+EXAMPLES = {
+    "route": (
+        ("server-sent events of the channel news", ("^/news$ sse:news",)),
+        ("a camera by RTSP, played by RTSP and in browsers", (
+            "^/cam$ rtsp:cam",
+            "GET ^/cam\\.mp4$ mp4:cam",
+        )),
+        ("a camera that is fetched from where it is, while somebody looks", (
+            "^/door$ rtsp:door,source=env:DOOR_CAMERA,demand=yes",
+            "GET ^/door\\.mp4$ mp4:door",
+        )),
+        ("OBS and other encoders by RTMP", ("^/studio/(\\w+)$ rtmp:cam-$1,takeover=yes",)),
+        ("RTP by UDP to another program", ("^/relay$ interleaved:127.0.0.1:5004;127.0.0.1:5006",)),
+        ("a radio station, as Icecast has it", (
+            "^/(\\w+\\.mp3)$ icecast:channel=radio/$1,password=env:SOURCE_PASSWORD",
+        )),
+        ("uploads, also by tus", ("^/upload upload:to=/srv/uploads,channel=uploads",)),
+    ),
+}  # fmt: skip
+
 HEAD = """\
 ## Every setting of the daemon, with its default. To change one, remove the "# " in
 ## front of it and write another value after the equals sign.
@@ -44,7 +65,11 @@ def settings_file() -> str:
                 setting.help, 88, initial_indent="## ", subsequent_indent="## ",
                 break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
-            lines.append(f"\n{wrapped}\n{f'# {setting.name} = {setting.default}'.rstrip()}\n")
+            lines.append(f"\n{wrapped}\n")
+            for meaning, values in EXAMPLES.get(setting.name, ()):
+                shown = "".join([f"##     {setting.name} = {value}\n" for value in values])
+                lines.append(f"## {meaning}:\n{shown}")
+            lines.append(f"{f'# {setting.name} = {setting.default}'.rstrip()}\n")
     return "".join(lines)
 
 

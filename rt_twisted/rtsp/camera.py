@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from rt_twisted.codecs.digest_auth import DigestAnswer, digest_response, parse_parameters
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.sdp import parse_sdp
+from rt_twisted.media.unit import MAX_UNIT
 from rt_twisted.rtsp.camera_url import CameraUrl, join_control
 from rt_twisted.rtsp.fields import choose_transport, session_of
 from rt_twisted.rtsp.messages import (
@@ -51,13 +52,15 @@ class CameraConnection(Protocol):
     Args:
         url: of the camera.
         reactor: the reactor.
+        max_unit: bytes of a frame.
 
     Attributes:
         recording: receives the packets, once the camera plays.
         lost: fires with the reason when the connection is lost.
     """
 
-    def __init__(self, url: CameraUrl, reactor: Any) -> None:
+    def __init__(self, url: CameraUrl, reactor: Any, max_unit: int = MAX_UNIT) -> None:
+        self._max_unit = max_unit
         self.recording: Recording | None = None
         self.lost: Deferred[str] = Deferred()
         self._url = url
@@ -90,7 +93,7 @@ class CameraConnection(Protocol):
         headers = described.headers
         base = headers.get("content-base") or headers.get("content-location") or self._url.url
         description = parse_sdp(described.body)
-        tracks = announce(self._url.place, description)
+        tracks = announce(self._url.place, description, max_unit=self._max_unit)
         timeout = SESSION_SECONDS
         for index, track in enumerate(tracks.tracks):
             if track.depacketizer is None:

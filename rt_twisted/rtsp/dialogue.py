@@ -234,7 +234,8 @@ class Dialogue:
             raise RemoteProtocolError("ANNOUNCE needs a body of application/sdp", 415)
         encoding_of = getattr(route, "encoding_of", no_encoding)
         description = parse_sdp(exchange.request.body)
-        tracks = announce(exchange.path, description, route.any_codec, encoding_of)
+        max_unit = route.context.max_unit
+        tracks = announce(exchange.path, description, route.any_codec, encoding_of, max_unit)
         url = exchange.request.url.rstrip("/")
         self._named = Named(route, match, channel, tracks, url)
         return Reply()

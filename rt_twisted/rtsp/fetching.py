@@ -146,7 +146,7 @@ class Fetcher:
 
     async def _receive(self, publisher: LivePublisher, run: LiveRun) -> str:
         context = self._context
-        connection = CameraConnection(self._url, context.reactor)
+        connection = CameraConnection(self._url, context.reactor, context.max_unit)
         await self._connect(self._url, connection)
         self._connection = connection
         if self.answered:

@@ -16,7 +16,7 @@ from rt_twisted.media.rtp.payload import Depacketizer
 from rt_twisted.media.rtp.payloads import PAYLOADS, payload_of
 from rt_twisted.media.rtp.reader import RtpReader, RtpTrack
 from rt_twisted.media.sdp import MediaDescription, OfferedMedia, SessionDescription, write_sdp
-from rt_twisted.media.unit import MAX_TRACKS, Head, Kind, Track
+from rt_twisted.media.unit import MAX_TRACKS, MAX_UNIT, Head, Kind, Track
 
 _log = Logger()
 
@@ -94,6 +94,7 @@ def announce(
     description: SessionDescription,
     any_codec: bool = False,
     encoding_of: Callable[[str], str] = no_encoding,
+    max_unit: int = MAX_UNIT,
 ) -> Announcement:
     """
     Return what *description* announces. Tracks that cannot be used are logged.
@@ -103,6 +104,7 @@ def announce(
         description: of the publisher.
         any_codec: whether tracks of unknown codecs can be recorded.
         encoding_of: returns the encoding name of video or audio whose own is not known.
+        max_unit: bytes of a frame.
 
     Raises:
         RemoteProtocolError: 415, no track can be used; 400, there are too many.
@@ -121,7 +123,7 @@ def announce(
                 raise RemoteProtocolError(f"{media.kind!r} is neither video nor audio", 415)
             if not media.rate:
                 raise RemoteProtocolError("the clock rate is missing")
-            depacketizer = payload_of(media.encoding).depacketizer(media, id)
+            depacketizer = payload_of(media.encoding).depacketizer(media, id, max_unit)
         except RemoteProtocolError as error:
             refusal = error
             _log.info(

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.logger import Logger
+
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.ingest.publication import LivePublication
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -15,6 +17,8 @@ from rt_twisted.media.live_run import LiveRun
 from rt_twisted.media.rtp.reader import RtpReader
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.interfaces import ConnectionInput
+
+_log = Logger()
 
 
 class PacketPublisher(Protocol):
@@ -46,7 +50,17 @@ class LivePackets:
         self._reader = reader
 
     def publish(self, publication: LivePublication, channel: int, data: bytes, time: int) -> None:
-        parts = self._reader.feed(channel, data, time)
+        reader = self._reader
+        parts = reader.feed(channel, data, time)
+        if reader.problems:
+            for id, reason in reader.problems:
+                _log.warn(
+                    "packets of track {id} of {channel} are dropped: {reason}",
+                    id=id,
+                    channel=publication.channel,
+                    reason=reason,
+                )
+            reader.problems.clear()
         if parts:
             try:
                 publication.feed(parts)

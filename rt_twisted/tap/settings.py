@@ -185,8 +185,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("max-message", "1m", values.size, reloadable=True, help=
             "Maximum bytes of one message."),
         Setting("max-unit", f"{MAX_UNIT >> 20}m", values.unit_size, reloadable=True, help=
-            "Maximum bytes of a frame that a live publisher sends in a container or by RTMP. "
-            "Pictures may have 8 MiB."),
+            "Maximum bytes of a frame that a live publisher sends in a container, by RTMP or by "
+            "RTSP. Pictures may have 8 MiB, but not by RTSP."),
         Setting("inbound-memory", "64m", values.size, reloadable=True, help=
             "Maximum bytes of incomplete request bodies and websocket messages, of all "
             "connections together. Above half of it reading pauses; while others wait, "

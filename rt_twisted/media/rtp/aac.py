@@ -10,9 +10,9 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.aac import parse_config
 from rt_twisted.media.bits import BitReader
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import MAX_FRAME, Depacketizer, MediaFrame, split
+from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, split, too_large
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 
 MAX_CONFIG = 256  # bytes of an AudioSpecificConfig
 MAX_FRAMES = 256  # access units of one packet
@@ -29,9 +29,13 @@ class AacDepacketizer:
         track: as the description has it.
         bits: of the size, the index and the index delta in the header of an access unit.
         samples: of a frame.
+        max_unit: bytes of a frame.
     """
 
-    def __init__(self, track: Track, bits: tuple[int, int, int], samples: int) -> None:
+    def __init__(
+        self, track: Track, bits: tuple[int, int, int], samples: int, max_unit: int = MAX_UNIT
+    ) -> None:
+        self._max_unit = max_unit
         self._track = track
         self._size_bits, self._index_bits, self._delta_bits = bits
         self._samples = samples
@@ -65,8 +69,8 @@ class AacDepacketizer:
         self._fragment = None
 
     def _add_fragment(self, packet: RtpPacket, part: bytes, size: int) -> list[MediaFrame]:
-        if size > MAX_FRAME:
-            raise RemoteProtocolError("AAC: an access unit is too large")
+        if size > self._max_unit:
+            raise too_large(self._max_unit)
         if self._fragment is None:
             self._fragment, self._whole = bytearray(), size
             self._timestamp = packet.timestamp
@@ -105,7 +109,9 @@ class AacPayload:
 
     codec = "aac"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         parameters = media.parameters
         config = hex_bytes(parameters.get("config", ""), "AAC")
         mode = _MODES.get(parameters.get("mode", "").lower(), _MODES["aac-hbr"])
@@ -115,7 +121,7 @@ class AacPayload:
             _bits(parameters, "indexdeltalength", mode[2]),
         )
         track, samples = aac_track(id, config, media)
-        return AacDepacketizer(track, bits, samples)
+        return AacDepacketizer(track, bits, samples, max_unit)
 
     def mapping(self, track: Track) -> str:
         return f"MPEG4-GENERIC/{track.rate}/{max(1, track.channels)}"

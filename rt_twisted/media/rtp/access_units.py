@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.media.rtp.payload import MAX_FRAME, split
+from rt_twisted.media.rtp.payload import split, too_large
+from rt_twisted.media.unit import MAX_UNIT
 
 MAX_NALS = 512  # of a picture
 PROBATION = 2  # pictures whose marker was on their last packet, before markers are trusted
@@ -36,18 +37,22 @@ class AccessUnitBuffer:
 
     A picture ends when the timestamp changes, or with the marker of its last packet. The
     marker is trusted once it has been on the last packet of PROBATION pictures and on no
-    other one. A picture with a gap, or beyond MAX_NALS or MAX_FRAME, is dropped.
+    other one. A picture with a gap, or beyond a bound, is dropped.
+
+    Args:
+        max_unit: bytes of a picture.
 
     Attributes:
         dropped: how many pictures were dropped, or begin behind a gap.
     """
 
     __slots__ = (
-        "_damaged", "_ended", "_fragment", "_marked", "_nals", "_proved", "_size", "_timestamp",
-        "dropped",
+        "_damaged", "_ended", "_fragment", "_marked", "_max_unit", "_nals", "_proved", "_size",
+        "_timestamp", "dropped",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, max_unit: int = MAX_UNIT) -> None:
+        self._max_unit = max_unit
         self._timestamp: int | None = None
         self._nals: list[bytes] = []
         self._size = 0
@@ -80,6 +85,9 @@ class AccessUnitBuffer:
     def add(self, nal: bytes) -> None:
         """
         Add a whole NAL unit; with start codes within it, those between them (some cameras).
+
+        Raises:
+            RemoteProtocolError: the picture is beyond a bound, and is dropped.
         """
         if self._fragment is not None:
             self._abandon()
@@ -100,7 +108,7 @@ class AccessUnitBuffer:
             codec: for the error.
 
         Raises:
-            RemoteProtocolError: a NAL unit is truncated.
+            RemoteProtocolError: a NAL unit is truncated, or see `add`.
         """
         position = 0
         while position + 2 <= len(units):
@@ -120,6 +128,9 @@ class AccessUnitBuffer:
             flags: of the fragmentation header: FIRST and LAST.
             head: the header of the NAL unit; counts in the first fragment only.
             payload: what follows the fragmentation header.
+
+        Raises:
+            RemoteProtocolError: see `add`.
         """
         if flags & FIRST:
             if self._fragment is not None:
@@ -133,9 +144,10 @@ class AccessUnitBuffer:
             self._damaged = True
             return
         fragment += payload
-        if self._size + len(fragment) > MAX_FRAME:
+        if self._size + len(fragment) > self._max_unit:
             self._abandon()
-        elif flags & LAST:
+            raise too_large(self._max_unit)
+        if flags & LAST:
             self._fragment = None
             self.add(bytes(fragment))
 
@@ -165,10 +177,13 @@ class AccessUnitBuffer:
     def _append(self, nal: bytes) -> None:
         self._nals.append(nal)
         self._size += len(nal) + 4
-        if len(self._nals) > MAX_NALS or self._size > MAX_FRAME:
+        if len(self._nals) > MAX_NALS or self._size > self._max_unit:
             self._nals.clear()
-            self._size = 0
             self._damaged = True
+            size, self._size = self._size, 0
+            if size > self._max_unit:
+                raise too_large(self._max_unit)
+            raise RemoteProtocolError(f"a picture has more than {MAX_NALS} NAL units")
 
     def _abandon(self) -> None:
         self._fragment = None

@@ -5,17 +5,22 @@ Frames that are spread over packets with marks at their first and last one (VP8,
 from __future__ import annotations
 
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import MAX_FRAME
+from rt_twisted.media.rtp.payload import too_large
+from rt_twisted.media.unit import MAX_UNIT
 
 
 class FrameBuffer:
     """
     Collects the parts of a frame. Its end is the marker, or another timestamp.
+
+    Args:
+        max_unit: bytes of a frame.
     """
 
-    __slots__ = ("_data", "_timestamp", "_whole")
+    __slots__ = ("_data", "_max_unit", "_timestamp", "_whole")
 
-    def __init__(self) -> None:
+    def __init__(self, max_unit: int = MAX_UNIT) -> None:
+        self._max_unit = max_unit
         self._data = bytearray()
         self._timestamp: int | None = None
         self._whole = False  # all parts so far have arrived
@@ -30,6 +35,9 @@ class FrameBuffer:
             packet: has the timestamp and the marker.
             part: of the frame.
             is_first: whether it is the first one.
+
+        Raises:
+            RemoteProtocolError: the frame is too large.
         """
         found: list[tuple[int, bytes | None]] = []
         if packet.timestamp != self._timestamp:
@@ -37,9 +45,10 @@ class FrameBuffer:
             self._timestamp = packet.timestamp
             self._whole = is_first
         self._data += part
-        if len(self._data) > MAX_FRAME:
+        if len(self._data) > self._max_unit:
             self._whole = False
             self._data.clear()
+            raise too_large(self._max_unit)
         if packet.marker:
             self._finish(found)
         return found

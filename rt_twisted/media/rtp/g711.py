@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 
 
 class G711Depacketizer:
@@ -47,7 +47,9 @@ class G711Payload:
 
     codec: str
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         return G711Depacketizer(
             Track(id, Kind.AUDIO, self.codec, rate=media.rate, channels=media.channels)
         )

@@ -30,7 +30,7 @@ from rt_twisted.media.rtp.access_units import (
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 
 _IDR = 5
 _SPS = 7
@@ -52,11 +52,12 @@ class H264Depacketizer:
     Args:
         id: of the track.
         sets: parameter sets of the description.
+        max_unit: bytes of a frame.
     """
 
-    def __init__(self, id: int, sets: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, id: int, sets: tuple[bytes, ...] = (), max_unit: int = MAX_UNIT) -> None:
         self._id = id
-        self._buffer = AccessUnitBuffer()
+        self._buffer = AccessUnitBuffer(max_unit)
         self._sequence_sets: dict[int, bytes] = {}
         self._picture_sets: dict[int, bytes] = {}
         self._changed = False
@@ -159,10 +160,13 @@ class H264Payload:
 
     codec = "h264"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         if media.parameters.get("packetization-mode", "0") == "2":
             raise RemoteProtocolError("H264: interleaved packets (mode 2) are not supported")
-        return H264Depacketizer(id, tuple(decode_sets(media.parameters, "sprop-parameter-sets")))
+        sets = tuple(decode_sets(media.parameters, "sprop-parameter-sets"))
+        return H264Depacketizer(id, sets, max_unit)
 
     def mapping(self, track: Track) -> str:
         return "H264/90000"

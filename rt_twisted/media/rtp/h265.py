@@ -29,7 +29,7 @@ from rt_twisted.media.rtp.h264 import decode_sets
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 
 _VPS = 32
 _SPS = 33
@@ -51,11 +51,12 @@ class H265Depacketizer:
     Args:
         id: of the track.
         sets: parameter sets of the description.
+        max_unit: bytes of a frame.
     """
 
-    def __init__(self, id: int, sets: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, id: int, sets: tuple[bytes, ...] = (), max_unit: int = MAX_UNIT) -> None:
         self._id = id
-        self._buffer = AccessUnitBuffer()
+        self._buffer = AccessUnitBuffer(max_unit)
         self._sets: dict[int, dict[int, bytes]] = {kind: {} for kind in _SETS}
         self._changed = False
         self._broken = True  # up to the next keyframe
@@ -157,11 +158,13 @@ class H265Payload:
 
     codec = "h265"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         if media.parameters.get("sprop-max-don-diff", "0") != "0":
             raise RemoteProtocolError("H265: interleaved packets are not supported")
         sets = [nal for name in _SPROP for nal in decode_sets(media.parameters, name)]
-        return H265Depacketizer(id, tuple(sets))
+        return H265Depacketizer(id, tuple(sets), max_unit)
 
     def mapping(self, track: Track) -> str:
         return "H265/90000"

@@ -10,9 +10,9 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.jpeg_scan import BaselineScan, read_scan
 from rt_twisted.media.jpeg_tables import HUFFMAN_SEGMENTS, quantization_tables
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import MAX_FRAME, Depacketizer, MediaFrame, split
+from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, split, too_large
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 
 _HEAD = 8  # bytes of the main header
 _RESTARTS = 64  # types from here on have a restart header
@@ -47,9 +47,11 @@ class JpegDepacketizer:
     Args:
         id: of the track.
         size: of the description, for pictures that are too large for the header.
+        max_unit: bytes of a picture's scan.
     """
 
-    def __init__(self, id: int, size: tuple[int, int]) -> None:
+    def __init__(self, id: int, size: tuple[int, int], max_unit: int = MAX_UNIT) -> None:
+        self._max_unit = max_unit
         self._id = id
         self._size = size
         self._timestamp: int | None = None
@@ -81,9 +83,9 @@ class JpegDepacketizer:
             self._header = None  # a part is missing
             return []
         self._scan += payload[start:]
-        if len(self._scan) > MAX_FRAME:
+        if len(self._scan) > self._max_unit:
             self._begin(None)
-            raise RemoteProtocolError("JPEG: a picture is too large")
+            raise too_large(self._max_unit)
         if not packet.marker:
             return []
         header, scan = self._header, bytes(self._scan)
@@ -130,8 +132,10 @@ class JpegPayload:
 
     codec = "jpeg"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
-        return JpegDepacketizer(id, media.size)
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
+        return JpegDepacketizer(id, media.size, max_unit)
 
     def mapping(self, track: Track) -> str:
         return "JPEG/90000"

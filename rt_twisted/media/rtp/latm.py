@@ -8,9 +8,9 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.bits import BitReader
 from rt_twisted.media.rtp.aac import AacPayload, aac_track, hex_bytes
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import MAX_FRAME, Depacketizer, MediaFrame
+from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, too_large
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Track
+from rt_twisted.media.unit import MAX_UNIT, Track
 
 _MUX_BITS = 15  # of a StreamMuxConfig before the AudioSpecificConfig
 _EXPLICIT_RATE = 15
@@ -25,9 +25,11 @@ class LatmDepacketizer:
         track: as the description has it.
         samples: of a frame.
         count: frames of an audioMuxElement.
+        max_unit: bytes of an audioMuxElement.
     """
 
-    def __init__(self, track: Track, samples: int, count: int) -> None:
+    def __init__(self, track: Track, samples: int, count: int, max_unit: int = MAX_UNIT) -> None:
+        self._max_unit = max_unit
         self._track = track
         self._samples = samples
         self._count = count
@@ -41,8 +43,10 @@ class LatmDepacketizer:
             self._timestamp = packet.timestamp
             self._whole = True
         self._element += packet.payload
-        if len(self._element) > MAX_FRAME:
-            raise RemoteProtocolError("AAC: an access unit is too large")
+        if len(self._element) > self._max_unit:
+            self._whole = False
+            self._element.clear()
+            raise too_large(self._max_unit)
         if not packet.marker:
             return []
         element, whole = bytes(self._element), self._whole
@@ -82,12 +86,14 @@ class LatmPayload:
 
     codec = "aac"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         if media.parameters.get("cpresent", "1") != "0":
             raise RemoteProtocolError("AAC: LATM with its configuration in band is not supported")
         config, count = parse_mux_config(hex_bytes(media.parameters.get("config", ""), "AAC"))
         track, samples = aac_track(id, config, media)
-        return LatmDepacketizer(track, samples, count)
+        return LatmDepacketizer(track, samples, count, max_unit)
 
     def mapping(self, track: Track) -> str:
         return AacPayload().mapping(track)

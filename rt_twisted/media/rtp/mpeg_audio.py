@@ -9,7 +9,7 @@ from rt_twisted.media.mpeg_audio import HEADER, MPEG, FrameHeader, parse_header
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, split
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 
 _RATE = 90000
 _LAYER3 = 3
@@ -85,7 +85,9 @@ class MpegAudioPayload:
 
     codec = "mp3"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         return MpegAudioDepacketizer(id, media.rate)
 
     def mapping(self, track: Track) -> str:

@@ -8,7 +8,7 @@ from rt_twisted.media.opus import RATE, duration_of, is_stereo, write_head
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 
 
 class OpusDepacketizer:
@@ -49,7 +49,9 @@ class OpusPayload:
 
     codec = "opus"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         # The RFC has two channels in every description; some senders say what they mean.
         channels = 1 if media.channels == 1 else 0
         if media.parameters.get("sprop-stereo") == "1":

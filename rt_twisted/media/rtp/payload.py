@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.unit import MAX_UNIT, Track
-
-MAX_FRAME = MAX_UNIT  # bytes
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -74,13 +73,16 @@ class PayloadFormat(Protocol):
         The name that tracks have for the codec.
         """
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         """
         Return a depacketizer.
 
         Args:
             media: describes the track.
             id: of the track.
+            max_unit: bytes of a frame, if one can have several packets.
 
         Raises:
             RemoteProtocolError: the description lacks what is needed, or it is malformed.
@@ -108,6 +110,13 @@ class PayloadFormat(Protocol):
         Returns:
             at most *count* payloads; none if the frame cannot be sent.
         """
+
+
+def too_large(max_unit: int) -> RemoteProtocolError:
+    """
+    Return the error of a frame that is larger than *max_unit* bytes.
+    """
+    return RemoteProtocolError(f"a frame is larger than {max_unit} bytes (max-unit)")
 
 
 def split(data: bytes, count: int) -> list[bytes]:

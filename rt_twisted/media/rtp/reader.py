@@ -32,6 +32,7 @@ class RtpTrack:
     Attributes:
         lost: gaps between its packets.
         malformed: packets that could not be read.
+        problem: why the first of them could not.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class RtpTrack:
         self.id = id
         self.lost = 0
         self.malformed = 0
+        self.problem = ""
         self._payload_type = payload_type
         self._rate = rate
         self._depacketizer = depacketizer
@@ -67,8 +69,9 @@ class RtpTrack:
         """
         try:
             packet = parse_packet(data)
-        except RemoteProtocolError:
+        except RemoteProtocolError as error:
             self.malformed += 1
+            self.problem = self.problem or error.reason
             return []
         if packet.payload_type != self._payload_type:
             return []
@@ -86,8 +89,9 @@ class RtpTrack:
                 continue
             try:
                 frames = self._depacketizer.feed(each)
-            except RemoteProtocolError:
+            except RemoteProtocolError as error:
                 self.malformed += 1
+                self.problem = self.problem or error.reason
                 self._depacketizer.lost()
                 continue
             for frame in frames:
@@ -127,6 +131,10 @@ class RtpReader:
             keys; the channel above has its RTCP, unless *reports* says otherwise.
         kinds: video or audio, of each track by its id.
         reports: the channels of RTCP, likewise.
+
+    Attributes:
+        problems: the id of each track with malformed packets, with the reason; whoever reads
+            them clears the list.
     """
 
     def __init__(
@@ -137,6 +145,8 @@ class RtpReader:
     ) -> None:
         self._tracks = tracks
         self._reports = reports
+        self.problems: list[tuple[int, str]] = []
+        self._reported: set[int] = set()  # ids of tracks
         self._known: dict[int, Track] = {
             track.id: Track(track.id, kinds[track.id], "") for track in tracks.values()
         }
@@ -174,4 +184,7 @@ class RtpReader:
                 else:
                     self._known[described.id] = described
             found.append(unit)
+        if track.malformed and track.id not in self._reported:
+            self._reported.add(track.id)
+            self.problems.append((track.id, track.problem))
         return found

@@ -9,9 +9,9 @@ from base64 import b64decode, b64encode
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import MAX_FRAME, Depacketizer, MediaFrame, split
+from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, split, too_large
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 from rt_twisted.media.vorbis import (
     MAX_HEADERS,
     BlockSizes,
@@ -32,9 +32,13 @@ class VorbisDepacketizer:
         track: as the description has it.
         ident: of its configuration; packets of others are ignored.
         blocks: know how long each frame is.
+        max_unit: bytes of a frame.
     """
 
-    def __init__(self, track: Track, ident: int, blocks: BlockSizes) -> None:
+    def __init__(
+        self, track: Track, ident: int, blocks: BlockSizes, max_unit: int = MAX_UNIT
+    ) -> None:
+        self._max_unit = max_unit
         self._track = track
         self._ident = ident
         self._blocks = blocks
@@ -74,9 +78,9 @@ class VorbisDepacketizer:
         if self._fragment is None:
             return []
         self._fragment += data
-        if len(self._fragment) > MAX_FRAME:
+        if len(self._fragment) > self._max_unit:
             self._fragment = None
-            raise RemoteProtocolError("Vorbis: a frame is too large")
+            raise too_large(self._max_unit)
         if part == 2:
             return []
         found: list[MediaFrame] = []
@@ -102,7 +106,9 @@ class VorbisPayload:
 
     codec = "vorbis"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
         try:
             packed = b64decode(media.parameters.get("configuration", ""), validate=True)
         except (binascii.Error, ValueError):
@@ -110,7 +116,8 @@ class VorbisPayload:
         ident, headers = parse_packed_headers(packed)
         rate, channels = parse_identification(headers[0])
         track = Track(id, Kind.AUDIO, "vorbis", join_headers(headers), rate, channels)
-        return VorbisDepacketizer(track, ident, BlockSizes(headers[0], headers[2]))
+        blocks = BlockSizes(headers[0], headers[2])
+        return VorbisDepacketizer(track, ident, blocks, max_unit)
 
     def mapping(self, track: Track) -> str:
         return f"vorbis/{track.rate}/{max(1, track.channels)}"

@@ -9,7 +9,7 @@ from rt_twisted.media.rtp.frame_buffer import FrameBuffer
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, split
 from rt_twisted.media.sdp import MediaDescription
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 from rt_twisted.media.vp8 import is_keyframe, size_of
 
 
@@ -19,11 +19,12 @@ class Vp8Depacketizer:
 
     Args:
         id: of the track.
+        max_unit: bytes of a frame.
     """
 
-    def __init__(self, id: int) -> None:
+    def __init__(self, id: int, max_unit: int = MAX_UNIT) -> None:
         self._id = id
-        self._buffer = FrameBuffer()
+        self._buffer = FrameBuffer(max_unit)
         self._broken = True  # up to the next keyframe
         self._track: Track | None = None
 
@@ -64,8 +65,10 @@ class Vp8Payload:
 
     codec = "vp8"
 
-    def depacketizer(self, media: MediaDescription, id: int) -> Depacketizer:
-        return Vp8Depacketizer(id)
+    def depacketizer(
+        self, media: MediaDescription, id: int, max_unit: int = MAX_UNIT
+    ) -> Depacketizer:
+        return Vp8Depacketizer(id, max_unit)
 
     def mapping(self, track: Track) -> str:
         return "VP8/90000"

@@ -134,6 +134,22 @@ def test_the_file_shows_every_setting_with_its_default() -> None:
     assert shown == [(one.name, one.default) for one in SETTINGS.values()]
 
 
+def test_the_examples_of_the_file_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The lines that etc/realtime.conf shows for a setting are accepted, all together.
+    """
+    monkeypatch.setenv("DOOR_CAMERA", "rtsp://user:secret@192.0.2.1/stream")
+    monkeypatch.setenv("SOURCE_PASSWORD", "secret")
+    text = (ROOT / "etc" / "realtime.conf").read_text()
+    examples = re.findall(r"(?m)^##     (route = .+)$", text)
+    lines = "\n".join(examples).replace("/srv/uploads", str(tmp_path))
+
+    assert len(examples) > 5
+    assert built(f"--config={file(tmp_path, lines)}")
+
+
 def test_the_page_shows_every_setting_with_its_default() -> None:
     """
     docs/configuration.md has all settings by section, with default and meaning.

@@ -20,7 +20,7 @@ from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
 from rt_twisted.media.rtp.payloads import BY_CODEC, PAYLOADS, payload_of
 from rt_twisted.media.sdp import MediaDescription, OfferedMedia, parse_sdp, write_sdp
 from rt_twisted.media.timeline import PACKET
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 from rt_twisted.media.vorbis import join_headers
 
 AVCC = write_avcc(b64decode("Z0LADdoFB+wEQAAAAwBAAAAMo8UKqA=="), b64decode("aM4PyA=="))
@@ -84,9 +84,9 @@ def described(track: Track) -> MediaDescription:
     return media
 
 
-def depacketizer_of(codec: str) -> Depacketizer:
+def depacketizer_of(codec: str, max_unit: int = MAX_UNIT) -> Depacketizer:
     media = described(TRACKS[codec])
-    return payload_of(media.encoding).depacketizer(media, 1)
+    return payload_of(media.encoding).depacketizer(media, 1, max_unit)
 
 
 def sent(codec: str, data: bytes, depacketizer: Depacketizer, time: int = 0) -> list[MediaFrame]:
@@ -157,6 +157,24 @@ def test_a_frame_with_a_gap_is_dropped(codec: str) -> None:
     for time in range(10, 14):
         found += sent(codec, FRAMES[codec], depacketizer, time)
     assert [frame.data for frame in found][-1] == FRAMES[codec]
+
+
+@pytest.mark.parametrize("codec", ["aac", "h264", "h265", "jpeg", "vorbis", "vp8", "vp9"])
+def test_a_frame_that_is_too_large_is_dropped(codec: str) -> None:
+    """
+    A frame of `max-unit` bytes or less still arrives; behind a larger one, the next keyframe.
+    """
+    small = min(len(FRAMES[codec]), len(b"scan" * 1000)) - 1
+    depacketizer = depacketizer_of(codec, small)
+    with pytest.raises(RemoteProtocolError, match=f"larger than {small} bytes"):
+        sent(codec, FRAMES[codec], depacketizer)
+    depacketizer.lost()
+
+    exact = depacketizer_of(codec, len(FRAMES[codec]))
+    found = []
+    for time in range(4):
+        found += sent(codec, FRAMES[codec], exact, time)
+    assert [frame.data for frame in found][:3] == [FRAMES[codec]] * 3
 
 
 @pytest.mark.parametrize("encoding", sorted(PAYLOADS))
