@@ -28,7 +28,7 @@ EXAMPLES = {
             "^/cam$ rtsp:cam",
             "GET ^/cam\\.mp4$ mp4:cam",
         )),
-        ("a camera that is fetched from where it is, while somebody looks", (
+        ("a camera that is fetched while it has viewers", (
             "^/door$ rtsp:door,source=env:DOOR_CAMERA,demand=yes",
             "GET ^/door\\.mp4$ mp4:door",
         )),
