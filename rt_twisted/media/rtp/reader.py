@@ -133,8 +133,8 @@ class RtpReader:
         reports: the channels of RTCP, likewise.
 
     Attributes:
-        problems: the id of each track with malformed packets, with the reason; whoever reads
-            them clears the list.
+        problems: the id of each track with malformed packets, with the reason. The caller of
+            `feed` clears the list.
     """
 
     def __init__(
