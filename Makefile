@@ -19,15 +19,17 @@ export WITHOUT
 # Older versions of pip print a warning otherwise.
 export PIP_USE_PEP517 := 1
 
-.PHONY: run test check unit lint format rules types imports system clean
+.PHONY: run test test-setup check unit lint format rules types imports system clean
 .NOTPARALLEL:
 
 run: .venv/.run
 	@echo 'Starting the daemon. Open http://127.0.0.1:$(PORT)/try to try it; Ctrl-C stops it.'
 	@exec .venv/bin/twistd -n --pidfile= realtime --port=$(PORT) $(ARGS)
 
-test: system .venv/.test $(if $(filter npm,$(WITHOUT)),,clients/js/node_modules tests/real/clients/node_modules) $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON)) $(if $(filter uwsgi,$(WITHOUT)),,.venv-uwsgi/.uwsgi-$(UWSGI))
+test: test-setup
 	REQUIRE_ALL=1 .venv/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
+
+test-setup: system .venv/.test $(if $(filter npm,$(WITHOUT)),,clients/js/node_modules tests/real/clients/node_modules) $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON)) $(if $(filter uwsgi,$(WITHOUT)),,.venv-uwsgi/.uwsgi-$(UWSGI))
 
 check: lint unit
 
