@@ -63,6 +63,7 @@ class HttpExchange:
         refused: status of the error that the request is answered with; 0 for none.
         keep_alive: the client may send another request by HTTP/1.
         body: of the request.
+        ends_half_closed: see `IExchange`.
         until_close: the body ends when the client closes its sending side.
 
     Raises:
@@ -83,6 +84,7 @@ class HttpExchange:
         "admitted",
         "answered",
         "body",
+        "ends_half_closed",
         "framed",
         "keep_alive",
         "length",
@@ -115,7 +117,7 @@ class HttpExchange:
         self.keep_alive = True
         self.answered = self.admitted = False
         self.refused = 0
-        self.until_close = False
+        self.until_close = self.ends_half_closed = False
         self._headers = head.headers
         self._more_headers: tuple[Header, ...] = ()  # of the response
         self._first = b""  # of the body of a stream

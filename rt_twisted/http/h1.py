@@ -34,6 +34,7 @@ from rt_twisted.net.sniff import ConnectionStart
 
 LINGER = 5.0  # seconds in which a refused client may read the response...
 INGEST_LINGER = 0.8  # ...and a live publisher: ffmpeg sends on, whatever it is answered
+HALF_CLOSE = 1.0  # seconds after its request within which a client may close its sending side
 MAX_BUFFERED = 65536  # bytes of a body that are kept until an action reads it
 
 
@@ -54,7 +55,8 @@ class Http1Connection:
 
     A client that closes its sending side still gets the responses to all of its requests
     (RFC 9112, 9.6), and then the connection is closed. Only streams end at once: most
-    clients that close that side are gone, and a stream would not find out for long.
+    clients that close that side are gone, and a stream would not find out for long. So do
+    requests that are passed on to applications, with exceptions: see `_has_left`.
 
     Args:
         context: of the server.
@@ -214,7 +216,10 @@ class Http1Connection:
     def readConnectionLost(self) -> None:
         self.half_closed = True
         self._linger = 0.0
-        if self._state is not _CLOSING:
+        current = self._current
+        if current is not None and current.ends_half_closed and _has_left(current):
+            self.transport.abortConnection()
+        elif self._state is not _CLOSING:
             self.read_more()
         elif not self.writer.draining:
             self.transport.loseConnection()
@@ -622,3 +627,13 @@ class Http1Connection:
         self._paused = False
         self.transport.resumeProducing()
         return True
+
+
+def _has_left(exchange: HttpExchange) -> bool:
+    """
+    Return whether a client that closes its sending side now does not wait for its response.
+
+    Jetty does that behind each request with `Connection: close`, and waits. nginx sends the same
+    header, and closes its connection when its own client has left.
+    """
+    return exchange.keep_alive or (exchange.length == 0 and exchange.age >= HALF_CLOSE)

@@ -54,6 +54,10 @@ class IExchange(Interface):
         "the other."
     )
     half_closed = Attribute("bool: the client has closed its sending side (HTTP/1).")
+    ends_half_closed = Attribute(
+        "bool: may be set: a client that closes its sending side has left, unless it does so right "
+        "behind a request with `Connection: close`, or one with a body."
+    )
     admitted = Attribute("bool: set by an action that has applied the join rate already.")
 
     def header(name: str) -> str | None:

@@ -121,6 +121,7 @@ class RelayedExchange:
         Raises:
             HttpError: 503, too many wait.
         """
+        self.exchange.ends_half_closed = True
         self.exchange.watch(self._cancel)
         self._upstream.submit(self, self._limits)
 

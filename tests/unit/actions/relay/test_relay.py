@@ -398,6 +398,36 @@ def test_clients_that_leave() -> None:
     assert status_of(fourth) == 200
 
 
+def test_clients_that_close_their_sending_side() -> None:
+    """
+    They have left, in the queue and while the application works or responds; but for those
+    that have announced it.
+    """
+    limits = make_relay_limits(connections=1)
+    app = Application(ROUTE, relay=limits)
+    announced = app.call(get(b"/a", b"Connection: close\r\n"))
+    waiting = app.call(get(b"/a"))
+    for caller in (announced, waiting):
+        caller.wire.protocol.readConnectionLost()
+    assert waiting.wire.aborted and not announced.wire.aborted
+    waiting.hang_up()
+    app.respond(ok())
+    assert status_of(announced) == 200
+    assert len(app.wires) == 1
+    late = app.call(get(b"/a", b"Connection: close\r\n"))
+    app.place.clock.advance(2)
+    late.wire.protocol.readConnectionLost()
+    assert late.wire.aborted
+    late.hang_up()
+    for begun in (b"", ok(b"x" * 10)[:-5]):
+        caller = app.call(get(b"/a"))
+        app.respond(begun)
+        caller.wire.protocol.readConnectionLost()
+        assert caller.wire.aborted
+        caller.hang_up()
+        assert app.wires[-1].disconnected
+
+
 def test_queue() -> None:
     """
     Requests wait for a connection, as many as the queue takes.
