@@ -29,6 +29,7 @@ from rt_twisted.actions.subscription import address_of, request_slot, while_conn
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.grant_holders import GrantHolder
 from rt_twisted.hub.publishers import LivePublisher
+from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.model.errors import HttpError
 
 EXPIRED = "the grant of the publisher has expired"
@@ -201,7 +202,9 @@ def end_publisher(context: ActionContext, publisher: LivePublisher, permit: Key 
     left = context.gate.seconds_left(permit)
     if left == float("inf"):
         return
-    timer: IDelayedCall = context.reactor.callLater(max(0.0, left), publisher.lose, EXPIRED)
+    timer: IDelayedCall = context.reactor.callLater(
+        max(0.0, left), publisher.lose, EXPIRED, DisconnectReason.EXPIRED
+    )
 
     def ended(_: object) -> None:
         if timer.active():

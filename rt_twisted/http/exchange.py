@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, ClassVar
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -65,6 +65,8 @@ class HttpExchange:
         body: of the request.
         ends_half_closed: see `IExchange`.
         until_close: the body ends when the client closes its sending side.
+        unlogged: the response has no line in the access log.
+        protocol: HTTP.
 
     Raises:
         HttpError: 400, the path is not text.
@@ -94,9 +96,11 @@ class HttpExchange:
         "raw_headers",
         "refused",
         "target",
+        "unlogged",
         "until_close",
         "version",
     )
+    protocol: ClassVar[str] = "HTTP"
 
     def __init__(
         self,
@@ -117,7 +121,7 @@ class HttpExchange:
         self.keep_alive = True
         self.answered = self.admitted = False
         self.refused = 0
-        self.until_close = self.ends_half_closed = False
+        self.until_close = self.ends_half_closed = self.unlogged = False
         self._headers = head.headers
         self._more_headers: tuple[Header, ...] = ()  # of the response
         self._first = b""  # of the body of a stream

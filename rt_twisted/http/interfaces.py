@@ -367,6 +367,10 @@ class IServerExchange(IExchange):
 
     age = Attribute("float: seconds since the head of the request was complete.")
     refused = Attribute("int: status of the error that the request is answered with; 0 for none.")
+    unlogged = Attribute("bool: the response has no line in the access log.")
+    protocol = Attribute(
+        "str: HTTP; requests of other protocols have lines in the access log, too."
+    )
 
     def edit_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """
@@ -385,15 +389,18 @@ class StreamEntry(Protocol):
     The line of one stream in the access log.
     """
 
-    def end(self, seconds: float, size: int, messages: int, reason: str) -> None:
+    def end(self, seconds: float, size: int, messages: int, reason: str, status: int = 0) -> None:
         """
         Write the line: the stream has ended. Called once.
 
         Args:
             seconds: since the stream began.
-            size: bytes that were sent, with those of `StreamHandle.head`.
-            messages: that its channels received for it, and those of the replay.
+            size: bytes that were sent, with those of `StreamHandle.head`; of a publisher those that
+                were received.
+            messages: that its channels received for it, and those of the replay; or that were
+                published.
             reason: one word.
+            status: of the response, if it is not the one that was expected; else 0.
         """
 
 

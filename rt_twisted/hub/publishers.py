@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from rt_twisted.brokers.interfaces import ClaimTaken, IBroker, IClaim, IClaims
 from rt_twisted.hub.local_claims import LocalClaims
 from rt_twisted.hub.publisher_events import Announce, PublisherState, announce_nothing
+from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.media.unit import End, write
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, PublishResult
@@ -58,6 +59,7 @@ class LivePublisher:
 
     Attributes:
         begun: whether its start was announced.
+        category: why it was lost.
         lost: fires with the reason when the run must stop publishing.
         closed: fires when the right is lost or given back.
     """
@@ -81,6 +83,7 @@ class LivePublisher:
         self.announce = announce
         self._returns = returns
         self.begun = False
+        self.category = DisconnectReason.ENDED
         self.lost: Deferred[str] = Deferred()
         self.closed: Deferred[None] = Deferred()
         self.parked: ParkedRun | None = None  # see `park`
@@ -101,11 +104,12 @@ class LivePublisher:
         """
         self.touched_at = now
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, category: DisconnectReason = DisconnectReason.ENDED) -> None:
         """
-        Take the right back for *reason*.
+        Take the right back for *reason*, which is of a *category*.
         """
         if self._on_close is not None:
+            self.category = category
             lost = self.lost
             self.close(reason)
             self.lost = lost
@@ -252,14 +256,15 @@ class Publishers:
             if publisher.parked is not None and now - publisher.touched_at > PARK_SECONDS:
                 publisher.close()
             elif now - publisher.touched_at > publisher.timeout:
-                publisher.lose(f"nothing was received for {publisher.timeout:g} seconds")
+                silence = f"nothing was received for {publisher.timeout:g} seconds"
+                publisher.lose(silence, DisconnectReason.SILENT)
 
     def stop(self) -> None:
         """
         End all publishers: the daemon is stopping. Viewers on other nodes wait for another one.
         """
         for publisher, _ in tuple(self._held.values()):
-            publisher.lose("the server is stopping")
+            publisher.lose("the server is stopping", DisconnectReason.SHUTDOWN)
         for grace_end in self._grace.values():
             grace_end.cancel()
         self._grace.clear()

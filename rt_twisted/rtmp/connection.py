@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.actions.ingest.publication import LivePublication
+from rt_twisted.actions.ingest.publication import CONNECTION_LOST, LivePublication
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.flv_reader import FlvReader
 from rt_twisted.media.keyframe_interval import LONG, KeyframeInterval
@@ -106,7 +106,7 @@ class RtmpConnection(Protocol):
             return
         publication = self._publication
         if publication is not None:
-            publication.touch()
+            publication.touch(len(data))
         if self._events is not None:
             self._unread += data
             return
@@ -127,7 +127,7 @@ class RtmpConnection(Protocol):
         if self._request is not None:
             self._request.lose()
         if self._publication is not None:
-            self._publication.close("the connection of the publisher was lost")
+            self._publication.close(CONNECTION_LOST)
             self._publication = None  # which has a reference to this
 
     def pauseProducing(self) -> None:
@@ -274,7 +274,7 @@ class RtmpConnection(Protocol):
         self._waiting.discard(self)
         max_unit = target.context.max_unit
         self._reader, self._interval = FlvReader(max_unit), KeyframeInterval()
-        self._publication = LivePublication(target.context, self, publisher, run)
+        self._publication = LivePublication(target.context, self, publisher, run, request)
         if not self.answered:  # no other publisher has taken over meanwhile
             self._session.accept(max_unit + _TAG_HEADER)
             self._go_on()

@@ -51,9 +51,15 @@ class RtmpRequest:
 
     Attributes:
         answered: the client has disconnected.
+        protocol, version: for the access log.
+        unlogged: not used.
+        age: seconds since the request.
     """
 
-    method = "RTMP"
+    method = protocol = "RTMP"
+    version = "1.0"
+    unlogged = False
+    age = 0.0
 
     def __init__(self, path: str, query_string: str, client: RtmpClient) -> None:
         self.path = path

@@ -225,7 +225,7 @@ class RtspAction(Service):
         )
         end_publisher(context, publisher, match.grant)
         packets = self._packets(tracks)
-        return Recording(context, publisher, run, packets, connection, connection.abort)
+        return Recording(context, publisher, run, packets, connection, connection.abort, exchange)
 
     def _packets(self, tracks: Announcement) -> PacketPublisher:
         if self.as_ is RecordedAs.RAW:

@@ -232,7 +232,7 @@ class CameraConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self.recording is not None:
-            self.recording.touch()
+            self.recording.touch(len(data))
         try:
             items = self._parser.feed(data)
         except RemoteProtocolError as error:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.actions.ingest.publication import CONNECTION_LOST
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.http.interfaces import Find, PeerInfo
 from rt_twisted.hub.duplex import CloseHandshake, DuplexSubscriber
@@ -121,7 +122,7 @@ class RtspConnection:
         if self.closed:
             return
         self._received_at = self.server.reactor.seconds()
-        self._dialogue.touch()
+        self._dialogue.touch(len(data))
         self._queued_bytes = self._queued_bytes + len(data) if self._queue else len(data)
         try:
             self._queue.extend(self.parser.feed(data))
@@ -158,7 +159,7 @@ class RtspConnection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._dialogue.end("the connection of the publisher was lost")
+        self._dialogue.end(CONNECTION_LOST)
         self._dialogue.release()
         # Break the reference cycle, else memory is held until the garbage collector runs.
         del self._dialogue

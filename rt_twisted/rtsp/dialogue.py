@@ -120,12 +120,12 @@ class Dialogue:
         """
         self._enter(RtspState.INIT)
 
-    def touch(self) -> None:
+    def touch(self, size: int) -> None:
         """
-        Note that the client has sent something.
+        Note that the client has sent *size* bytes.
         """
         if self._recording is not None:
-            self._recording.touch()
+            self._recording.touch(size)
 
     def packet(self, packet: InterleavedPacket) -> None:
         """

@@ -97,9 +97,9 @@ class RecordingSink(Protocol):
     Receives what a client records.
     """
 
-    def touch(self) -> None:
+    def touch(self, size: int) -> None:
         """
-        Note that something was received.
+        Note that *size* bytes were received.
         """
 
     def packet(self, channel: int, data: bytes) -> None:

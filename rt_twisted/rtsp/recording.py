@@ -17,6 +17,7 @@ from rt_twisted.media.live_run import LiveRun
 from rt_twisted.media.rtp.reader import RtpReader
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.interfaces import ConnectionInput
+from rt_twisted.rtsp.requests import RtspExchange
 
 _log = Logger()
 
@@ -79,6 +80,7 @@ class Recording:
         packets: publishes what the client sends.
         input: is paused while the broker is slow.
         end: ends the connection, with the reason.
+        request: of the client, for the access log; None for no line.
     """
 
     def __init__(
@@ -89,18 +91,19 @@ class Recording:
         packets: PacketPublisher,
         input: ConnectionInput,
         end: Callable[[str], object],
+        request: RtspExchange | None = None,
     ) -> None:
         self._seconds = context.hub.seconds
         self._packets = packets
         self._input = input
         self._end = end
-        self._publication = LivePublication(context, self, publisher, run)
+        self._publication = LivePublication(context, self, publisher, run, request)
 
-    def touch(self) -> None:
+    def touch(self, size: int) -> None:
         """
-        Note that something was received.
+        Note that *size* bytes were received.
         """
-        self._publication.touch()
+        self._publication.touch(size)
 
     def packet(self, channel: int, data: bytes) -> None:
         """

@@ -110,7 +110,7 @@ class UdpRelay:
                 interface = "::" if is_v6 else ""
                 self._ports[is_v6] = reactor.listenUDP(0, DatagramProtocol(), interface=interface)
 
-    def touch(self) -> None:
+    def touch(self, size: int) -> None:
         """
         Do nothing: the session has a timeout.
         """

@@ -50,9 +50,16 @@ class RtspExchange:
 
     Attributes:
         admitted: False, as the join rate has not been applied yet.
+        protocol, version: for the access log.
+        unlogged: not used.
+        age: seconds since the request.
     """
 
     admitted = False
+    protocol = "RTSP"
+    version = "1.0"
+    unlogged = False
+    age = 0.0
 
     def __init__(
         self,

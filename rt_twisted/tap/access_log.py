@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import string
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -33,7 +33,8 @@ class LoggedRequest:
         address: of the client; "" for a unix socket.
         method: as received.
         path: percent-encoded.
-        version: of HTTP.
+        protocol: HTTP, RTMP or RTSP.
+        version: of the protocol.
         status: of the response.
         traceparent: of the client; "" for none.
     """
@@ -41,6 +42,7 @@ class LoggedRequest:
     address: str
     method: str
     path: str
+    protocol: str
     version: str
     status: int
     traceparent: str
@@ -87,7 +89,7 @@ class AccessLog:
 
         The size of a response without a length is 0, as it only begins.
         """
-        if self.file is not None:
+        if self.file is not None and not exchange.unlogged:
             self.write(_request_of(exchange, status), exchange.age, size)
 
     def open_stream(self, exchange: IServerExchange, status: int, head: int) -> StreamLine | None:
@@ -146,12 +148,13 @@ class StreamLine:
     waited: float
     head: int
 
-    def end(self, seconds: float, size: int, messages: int, reason: str) -> None:
+    def end(self, seconds: float, size: int, messages: int, reason: str, status: int = 0) -> None:
         """
         Write the line; see `StreamEntry`.
         """
         end = StreamEnd(messages, reason)
-        self.log.write(self.request, self.waited + seconds, max(0, size - self.head), end)
+        request = replace(self.request, status=status) if status else self.request
+        self.log.write(request, self.waited + seconds, max(0, size - self.head), end)
 
 
 def as_text(request: LoggedRequest, seconds: float, size: int, end: StreamEnd | None) -> str:
@@ -161,7 +164,8 @@ def as_text(request: LoggedRequest, seconds: float, size: int, end: StreamEnd | 
     now = time.strftime("%d/%b/%Y:%H:%M:%S %z")
     line = (
         f"{request.address or '-'} - - [{now}] "
-        f'"{request.method} {request.path} HTTP/{request.version}" {request.status} {size}'
+        f'"{request.method} {request.path} {request.protocol}/{request.version}" '
+        f"{request.status} {size}"
     )
     if end is not None:
         line += f" seconds={seconds:.3f} messages={end.messages} reason={end.reason}"
@@ -180,7 +184,7 @@ def as_json(request: LoggedRequest, seconds: float, size: int, end: StreamEnd | 
         "address": request.address,
         "method": request.method,
         "path": request.path,
-        "http": request.version,
+        request.protocol.lower(): request.version,
         "status": request.status,
         "bytes": size,
         "seconds": round(seconds, 6),
@@ -193,10 +197,13 @@ def as_json(request: LoggedRequest, seconds: float, size: int, end: StreamEnd | 
 
 
 def _request_of(exchange: IServerExchange, status: int) -> LoggedRequest:
+    # The URL of RTSP may have a password.
+    path = exchange.target.partition(b"?")[0] if exchange.protocol == "HTTP" else exchange.path
     return LoggedRequest(
         exchange.address,
         printable(exchange.method),
-        quote(exchange.target.partition(b"?")[0], PLAIN),
+        quote(path, PLAIN),
+        exchange.protocol,
         exchange.version,
         status,
         read_traceparent(exchange.header("traceparent")),

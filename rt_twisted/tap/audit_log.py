@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from rt_twisted.codecs.trace_context import read_traceparent
 from rt_twisted.tap.logfiles import LogFile
 
 _log = Logger()
@@ -60,4 +61,7 @@ class AuditLog:
             "path": exchange.path[:500],
             "address": exchange.address,
         }
+        trace = read_traceparent(exchange.header("traceparent"))
+        if trace:
+            fields["traceparent"] = trace
         self("refused", fields)

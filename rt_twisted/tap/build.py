@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from rt_twisted.access.key_sets import KeySets
 from rt_twisted.access.revocations import Revocations
 from rt_twisted.actions.context import SharedState
+from rt_twisted.actions.ingest.publisher_lines import PublisherLines
 from rt_twisted.brokers import EMBEDDED
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.server import HttpServer
@@ -174,6 +175,7 @@ def build_server(
     route_services = RouteServices(routes)
     limits, cors, app = read_http_limits(options), make_cors(options), make_app(options, hub)
     access_log = AccessLog(open_access_log(options), options["access-log-format"])
+    shared.get(PublisherLines, PublisherLines).log = access_log
     responses = ResponseMetrics(
         routes.find,
         hub.metrics,

@@ -103,6 +103,7 @@ def receive_audio(
     connection: Any,
     begun: tuple[LivePublisher, LiveRun],
     about: dict[str, str],
+    request: IExchange | None = None,
 ) -> tuple[LiveIntake, SourceRun]:
     """
     Return what publishes the audio of a source, and its titles.
@@ -113,12 +114,13 @@ def receive_audio(
         connection: of the source; see `LiveIntake`.
         begun: from `begin_source`.
         about: what the source says about itself.
+        request: of the source, for the access log; None for no line.
     """
     publisher, run = begun
     reader = SourceReader(context.max_unit)
     on_title = _title_publisher(context, options) if options.events else None
     numbering = SourceRun(run, reader, about, on_title)
-    intake = LiveIntake(context, connection, publisher, numbering, reader=reader)
+    intake = LiveIntake(context, connection, publisher, numbering, reader=reader, request=request)
     sources = context.shared.get(IcecastSources, IcecastSources)
     source = Source(
         options.channel, lambda: publisher.lose("the source was ended by the administrator")
@@ -146,7 +148,7 @@ async def receive_source(
     begun = await begin_source(context, exchange, options, permit)
     connection = SourceConnection(exchange.header) if exchange.until_close else None
     about = about_of(exchange.header, options.mount)
-    intake, _ = receive_audio(context, options, connection or exchange, begun, about)
+    intake, _ = receive_audio(context, options, connection or exchange, begun, about, exchange)
     if connection is None:
         exchange.receive(intake, begun[0].timeout)
         return

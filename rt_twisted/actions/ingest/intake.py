@@ -4,7 +4,7 @@ The body of a live publisher: read, numbered and published as it arrives.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from zope.interface import implementer
 
@@ -74,6 +74,7 @@ class LiveIntake:
         raw: the body is not searched for a container.
         around: bytes before and behind each plain message.
         reader: of the body; None to recognize it by its first bytes.
+        request: the publisher's, for the access log; None for no line.
     """
 
     def __init__(
@@ -85,11 +86,12 @@ class LiveIntake:
         raw: bool = False,
         around: tuple[bytes, bytes] = (b"", b""),
         reader: ContainerReader | None = None,
+        request: Any = None,
     ) -> None:
         self._context = context
         self._exchange = exchange
         self._publisher = publisher
-        self._publication = LivePublication(context, self, publisher, run)
+        self._publication = LivePublication(context, self, publisher, run, request)
         self._prefix, self._suffix = around
         self._reader = reader
         self._recognized = raw or reader is not None
@@ -109,7 +111,7 @@ class LiveIntake:
         if self._publication.closed:
             return
         self._received += len(piece)
-        self._publication.touch()
+        self._publication.touch(len(piece))
         if not self._recognized:
             self._chunk += piece
             if len(self._chunk) < START_BYTES and may_be_container(
@@ -150,7 +152,7 @@ class LiveIntake:
         self.acknowledged()
 
     def lost(self, reason: Exception) -> None:
-        self._publication.close("the connection of the publisher was lost")
+        self._publication.lose(reason)
 
     def pause(self) -> None:
         """

@@ -105,7 +105,9 @@ class IstreamAction:
                 return
         raw = self.as_ is BodyFormat.RAW
         around = _bytes(self.prefix, exchange, match), _bytes(self.suffix, exchange, match)
-        intake = await publishing.begin(exchange, permit, raw, around)
+        # One with a length may be a part of a stream, and has a line of its own.
+        request = exchange if exchange.length is None else None
+        intake = await publishing.begin(exchange, permit, raw, around, request)
         if body is None:
             exchange.receive(intake, timeout)
         else:

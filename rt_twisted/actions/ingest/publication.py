@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.ingest.publisher_lines import PublisherLines
 from rt_twisted.hub.publishers import LivePublisher
+from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.media.track_details import Part
 from rt_twisted.media.unit import Head, Unit, write
 from rt_twisted.model.errors import HttpError, Unavailable
@@ -20,6 +22,7 @@ from rt_twisted.model.message import UNIT, Draft, PublishResult
 
 _log = Logger()
 
+CONNECTION_LOST = "the connection of the publisher was lost"
 MAX_UNACKNOWLEDGED = 4 * 1024 * 1024  # bytes at the broker before the publisher is paused
 
 
@@ -71,6 +74,7 @@ class LivePublication:
         owner: receives from the publisher.
         publisher: the right to publish.
         run: numbers the frames.
+        request: the publisher's, for the access log; None for no line.
 
     Attributes:
         closed: nothing more is published.
@@ -83,6 +87,7 @@ class LivePublication:
         owner: PublicationOwner,
         publisher: LivePublisher,
         run: PublisherRun,
+        request: Any = None,
     ) -> None:
         self._context = context
         self._owner = owner
@@ -92,6 +97,10 @@ class LivePublication:
         self.closed = False
         self._paused = False
         self._skipping = False  # the broker was away: up to the next head
+        self._line = context.shared.get(PublisherLines, PublisherLines).open(request)
+        self._request: Any = request if self._line is not None else None
+        self._began = context.hub.seconds()
+        self._bytes = self._messages = 0  # received, and published
         publisher.lost.addCallback(self._on_lost)
 
     @property
@@ -101,10 +110,11 @@ class LivePublication:
         """
         return self._publisher.channel
 
-    def touch(self) -> None:
+    def touch(self, size: int = 0) -> None:
         """
-        Note that something was received from the publisher.
+        Note that something was received from the publisher: *size* bytes.
         """
+        self._bytes += size
         if not self._paused:
             self._publisher.touch(self._context.hub.seconds())
 
@@ -132,6 +142,7 @@ class LivePublication:
             self._skipping = not drafts
         if not drafts or self.closed:
             return
+        self._messages += len(drafts)
         done = self._context.publish_stream(drafts)
         # The embedded broker acknowledges at once.
         if done.called and isinstance(getattr(done, "result", None), PublishResult):
@@ -145,21 +156,43 @@ class LivePublication:
             self._publisher.touch(math.inf)  # its silence is ours
             self._owner.pause()
 
-    def fail(self, error: HttpError) -> None:
+    def fail(self, error: HttpError, category: DisconnectReason = DisconnectReason.BROKEN) -> None:
         """
         End the publication for *error*, and send it to the publisher.
         """
         if not self.closed:
-            self.close(error.reason)
+            self._close(error.reason, category, error.status)
             self._owner.refuse(error)
 
     def close(self, reason: str = "the publisher has ended") -> None:
         """
         End the publication for *reason*. Viewers wait for the publisher to return.
         """
-        if not self.closed:
-            self.closed = True
-            self._publisher.close(reason)
+        lost = reason == CONNECTION_LOST
+        self._close(reason, DisconnectReason.LOST if lost else DisconnectReason.CLIENT, 0)
+
+    def lose(self, reason: Exception) -> None:
+        """
+        End the publication: the connection is lost, or its body will never be complete.
+        """
+        if not isinstance(reason, HttpError):
+            self.close(CONNECTION_LOST)
+            return
+        silent = reason.status == 408
+        category = DisconnectReason.SILENT if silent else DisconnectReason.BROKEN
+        self._close(CONNECTION_LOST, category, reason.status)
+
+    def _close(self, reason: str, category: DisconnectReason, status: int) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        line, self._line = self._line, None
+        if line is not None:
+            seconds = self._context.hub.seconds() - self._began
+            status = 0 if self._request.answered else status  # it has one already
+            line.end(seconds, self._bytes, self._messages, category.value, status)
+        self._request = None
+        self._publisher.close(reason)
 
     def _on_published(self, _: object, size: int) -> None:
         self.unacknowledged -= size
@@ -182,11 +215,11 @@ class LivePublication:
             self._skipping = True
         else:
             _log.failure("while publishing a live stream", failure)
-            self.fail(HttpError(500, "internal error"))
+            self.fail(HttpError(500, "internal error"), DisconnectReason.ENDED)
         self._on_published(None, size)
 
     def _on_lost(self, reason: str) -> None:
-        self.fail(HttpError(403, reason))
+        self.fail(HttpError(403, reason), self._publisher.category)
 
 
 def _from_head(drafts: list[Draft]) -> list[Draft]:

@@ -5,6 +5,7 @@ How a route takes live publishers, over HTTP and by websocket.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Key
@@ -146,6 +147,7 @@ class Publishing:
         permit: PublishPermit,
         raw: bool = False,
         around: tuple[bytes, bytes] = (b"", b""),
+        request: Any = None,
     ) -> LiveIntake:
         """
         Claim the channel of *permit* for a client, and return what receives its body.
@@ -155,6 +157,7 @@ class Publishing:
             permit: from `authorize`.
             raw: the body is not searched for a container.
             around: bytes before and behind each plain message.
+            request: for the access log; None if its line is another one.
 
         Raises:
             HttpError: 403, another publisher has the channel; 503, the broker cannot be
@@ -162,4 +165,4 @@ class Publishing:
             ConnectionLost: the client has disconnected meanwhile.
         """
         publisher, run = await self.claim(exchange, permit)
-        return LiveIntake(self.context, exchange, publisher, run, raw, around)
+        return LiveIntake(self.context, exchange, publisher, run, raw, around, request=request)

@@ -27,7 +27,12 @@ def test_refusals_and_acts_are_lines(tmp_path: Path) -> None:
         lambda method, path, exchange: (action, None), Metrics(), None, audit.refused
     )
     asked: Any = SimpleNamespace(
-        method="GET", path="/me", query_string="access=secret", refused=403, address="192.0.2.1"
+        method="GET",
+        path="/me",
+        query_string="access=secret",
+        refused=403,
+        address="192.0.2.1",
+        header=lambda name: None,
     )
     responses(asked, 403, 0)
     asked.refused = 0
