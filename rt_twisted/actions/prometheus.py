@@ -125,6 +125,8 @@ class MetricsCollector(Collector):
         yield _total("realtime_question_seconds", "Seconds until answers.", n.question_seconds)
         yield from _relay_metrics(n)
         yield from _wsgi_metrics(n)
+        yield _total("realtime_uploads", "Files uploaded.", n.uploads)
+        yield _total("realtime_uploaded_bytes", "Bytes of them.", n.uploaded_bytes)
         handovers = {
             "line": n.handovers_by_line,
             "redirect": n.handovers_by_redirect,

@@ -181,6 +181,7 @@ class StatsAction:
                 "timeouts": n.relay_timeouts,
                 "refused": n.relay_refused,
             },
+            "uploads": {"files": n.uploads, "bytes": n.uploaded_bytes},
             "wsgi": {
                 "busy": n.wsgi_busy,
                 "queued": n.wsgi_queued,

@@ -79,6 +79,8 @@ class MetricValues(Protocol):
     wsgi_seconds: float  # until their responses ended, in sum
     revocations: int  # of tokens, in force; in each process
     jwks_age_seconds: float  # since the key set that is oldest was fetched; 0 without any
+    uploads: int  # files that were uploaded
+    uploaded_bytes: int  # of them
     handovers_by_line: int  # connections that applications have handed over by route lines
     handovers_by_redirect: int  # by X-Accel-Redirect
     handovers_by_grip: int  # by GRIP

@@ -173,6 +173,8 @@ class Metrics:
     relay_timeouts: int = 0
     relay_refused: int = 0
     revocations: int = 0
+    uploads: int = 0
+    uploaded_bytes: int = 0
     handovers_by_line: int = 0
     handovers_by_redirect: int = 0
     handovers_by_grip: int = 0

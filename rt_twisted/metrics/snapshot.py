@@ -66,6 +66,8 @@ COUNTERS = (
     "wsgi_refused",
     "wsgi_timeouts",
     "wsgi_seconds",
+    "uploads",
+    "uploaded_bytes",
     "handovers_by_line",
     "handovers_by_redirect",
     "handovers_by_grip",

@@ -71,8 +71,11 @@ class UploadEvents:
 
     def uploaded(self, file: UploadedFile) -> Deferred[object]:
         """
-        Publish that *file* is complete. Fires when that was done, or has failed.
+        Count *file*, which is complete, and publish that. Fires when that was done, or has failed.
         """
+        metrics = self._context.hub.metrics
+        metrics.uploads += 1
+        metrics.uploaded_bytes += file.size
         if not self._channel:
             return succeed(None)
         return self._publish("uploaded", asdict(file), False)

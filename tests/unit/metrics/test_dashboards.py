@@ -17,6 +17,8 @@ from twisted.internet.task import Clock
 
 from rt_twisted.actions.prometheus import MetricsCollector
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.metrics.graphite import FIELDS
+from rt_twisted.metrics.metrics import WIRE_NAMES
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
 from tests.defaults import make_context, make_hub
 from tests.unit.metrics.test_graphite import DAEMON
@@ -26,7 +28,7 @@ GRAFANA = ["grafana-graphite.json", "grafana-prometheus.json"]
 
 _PATH = re.compile(r"[a-z-]+(?:\.[a-z0-9_*]+)+")
 _QUERY_WORDS = frozenset(
-    "sum by rate topk histogram_quantile instance le cause reason status channel".split()
+    "sum max by rate topk histogram_quantile instance le cause reason status channel".split()
 )
 
 
@@ -99,6 +101,34 @@ def test_graphite_targets_name_what_is_exported(target: str) -> None:
             if fnmatchcase(name, path) and name.count(".") == path.count(".")
         ]
         assert found, f"{path} is nothing that is exported"
+
+
+def test_the_documented_metrics_are_those_that_exist() -> None:
+    """
+    The table of docs/numbers.md names each metric, and no other.
+    """
+    text = (FOLDER.parents[1] / "docs" / "numbers.md").read_text()
+    table = text.partition("| metric | meaning |")[2].partition("\n\n")[0]
+    columns = " ".join(line.split("|")[1] for line in table.splitlines()[2:])
+    documented = set(re.findall(r"`((?:realtime|process)_\w+)", columns))
+    clock = Clock()
+    hub = make_hub(MemoryBroker(clock, "e"), clock)
+    looks: list[Snapshot] = []
+    make_context(hub).snapshot(StatsQuery(max_channels=10)).addCallback(looks.append)
+    exist = set()
+    for family in MetricsCollector(looks[0]).collect():
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        exist.add(family.name + suffix)
+
+    assert documented == exist
+
+
+@pytest.mark.parametrize("name", [WIRE_NAMES.get(name, name) for name in FIELDS])
+def test_what_graphite_gets_is_documented(name: str) -> None:
+    """
+    The table of docs/graphite.md has the name.
+    """
+    assert f"`{name}`" in (FOLDER.parents[1] / "docs" / "graphite.md").read_text()
 
 
 @pytest.mark.parametrize("query", sorted(set(prometheus_queries(".*", "1m"))))

@@ -111,6 +111,8 @@ class Counts:
     wsgi_refused: int = 2
     wsgi_timeouts: int = 1
     wsgi_seconds: float = 1.5
+    uploads: int = 2
+    uploaded_bytes: int = 900
     handovers_by_line: int = 6
     handovers_by_redirect: int = 5
     handovers_by_grip: int = 4
@@ -174,6 +176,8 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "relay_refused": 5,
     "relay_seconds": 2.5,
     "wsgi_seconds": 1.5,
+    "uploads": 2,
+    "uploaded_bytes": 900,
     "handovers_by_line": 6,
     "handovers_by_redirect": 5,
     "handovers_by_grip": 4,
