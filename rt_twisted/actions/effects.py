@@ -42,6 +42,8 @@ class ChainEffects:
         Raises:
             HttpError: 400, the request has what cannot be in a header, or too many fields.
         """
+        if self is NO_EFFECTS:
+            return
         self.log()
         if self.error is not None:
             raise self.error

@@ -12,6 +12,10 @@ from rt_twisted.model.load_object import load_part
 
 MULTIPART = "multipart/form-data"
 
+# `in` takes 0.04 us with a number, and 0.26 with bytes: CPython tries a number first, and raises
+# and clears an exception.
+_PLUS, _PERCENT = b"+%"
+
 FormFields = list[tuple[bytes, bytes]]
 
 
@@ -41,15 +45,15 @@ def _parse_urlencoded(body: bytes) -> FormFields:
     if len(pairs) > MAX_FIELDS:
         raise RemoteProtocolError("too many fields")
     parts = [pair.partition(b"=") for pair in pairs]
-    if b"%" not in body and b"+" not in body:
+    if _PERCENT not in body and _PLUS not in body:
         return [(name, value) for name, equals, value in parts if name or equals]
     return [(_unquote(name), _unquote(value)) for name, equals, value in parts if name or equals]
 
 
 def _unquote(text: bytes) -> bytes:
-    if b"+" in text:
+    if _PLUS in text:
         text = text.replace(b"+", b" ")
-    return unquote_to_bytes(text) if b"%" in text else text
+    return unquote_to_bytes(text) if _PERCENT in text else text
 
 
 def _parse_multipart(content_type: str, body: bytes) -> FormFields:

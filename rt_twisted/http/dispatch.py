@@ -49,6 +49,8 @@ def settle(exchange: IExchange, act: Callable[..., object], *arguments: Any) -> 
         _log.failure("while answering {path}", path=exchange.path)
         exchange.refuse(HttpError(500, "internal error"))
     else:
+        if result is None:  # it is answered, or will be
+            return
         if iscoroutine(result):
             result = ensureDeferred(result)
         if isinstance(result, Deferred):

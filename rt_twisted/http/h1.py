@@ -448,7 +448,7 @@ class Http1Connection:
         connection = b""
         if not self._stays_open():
             connection = b"Connection: close\r\n"
-        elif b"\r\nConnection: " not in head.http1:
+        elif not head.has_connection:
             # A 426 has `Connection: Upgrade`; by HTTP/1.1 the connection stays open anyway.
             connection = self.context.keep_alive
         first = self._first_version(head.http1)

@@ -24,6 +24,7 @@ class ResponseHead:
     Attributes:
         http1: the status line and the fields as HTTP/1.1 has them, without the empty
             line at the end. Encoded once, as most heads are sent many times.
+        has_connection: one of the fields is Connection.
     """
 
     status: int
@@ -31,8 +32,10 @@ class ResponseHead:
     reason: bytes
     version: bytes = b"HTTP/1.1"
     http1: bytes = field(init=False, repr=False, compare=False)
+    has_connection: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lines = [b"%s %d %s\r\n" % (self.version, self.status, self.reason)]
         lines += [b"%s: %s\r\n" % each for each in self.fields]
         object.__setattr__(self, "http1", b"".join(lines))
+        object.__setattr__(self, "has_connection", b"\r\nConnection: " in self.http1)
