@@ -17,6 +17,8 @@ from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from rt_twisted.net.poll_loop import PollLoop
+
 SLOW = 0.1  # seconds; a longer hold is logged
 LOG_PAUSE = 10.0  # seconds between two log lines, at least
 SAMPLE_SECONDS = 0.05  # between two looks of the thread that finds causes
@@ -32,32 +34,29 @@ class HoldWatch(Service):
     A thread looks at the stack of the reactor's thread every SAMPLE_SECONDS, if a hold has
     lasted as long: the cause is what it sees last, unless it is the garbage collector.
 
-    A reactor that has no poll object of Twisted, such as that of asyncio, is measured by how
-    late a timer is.
+    Reactors without a `PollLoop`, such as that of asyncio, are measured by how late a timer is.
 
     Args:
-        reactor: the reactor.
+        reactor: the reactor; it gets a `PollLoop` if that is possible.
         on_hold: called with the seconds of each hold; must be cheap.
     """
 
     def __init__(self, reactor: Any, on_hold: Callable[[float], object]) -> None:
-        self._reactor = reactor
         self._on_hold = on_hold
-        self._since = math.inf  # when the hold began that lasts now; none while polling
+        self._loop = PollLoop(reactor, self._on_turn) if PollLoop.is_possible(reactor) else None
+        self._due = math.inf  # when the timer is, without a loop
         self._seen: tuple[float, str] = (0.0, "")  # the hold and the stack that the thread saw last
         self._collector = CollectorTimes()
         self._logged_at = -math.inf
         self._stopped = Event()
         self._timer = LoopingCall(self._on_tick)
         self._timer.clock = reactor
-        self._due = 0.0
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         self._collector.start()
-        poller = getattr(self._reactor, "_poller", None)
-        if hasattr(poller, "poll"):
-            self._reactor._poller = MeasuredPoller(poller, self._on_poll, self._on_events)
+        if self._loop is not None:
+            self._loop.start()
         else:
             self._due = monotonic() + SAMPLE_SECONDS
             self._timer.start(SAMPLE_SECONDS, now=False)
@@ -69,30 +68,28 @@ class HoldWatch(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self._stopped.set()
         self._collector.stop()
-        if self._timer.running:
+        if self._loop is not None:
+            self._loop.stop()
+        elif self._timer.running:
             self._timer.stop()
-        poller = getattr(self._reactor, "_poller", None)
-        if isinstance(poller, MeasuredPoller):
-            self._reactor._poller = poller.poller
 
-    def _on_poll(self) -> None:
-        seconds = monotonic() - self._since
+    @property
+    def _since(self) -> float:
+        """
+        When the hold began that lasts now; infinity while there is none.
+        """
+        # Without a loop: the timer is due when a hold that begins now must end.
+        return self._due if self._loop is None else self._loop.since
+
+    def _on_turn(self, seconds: float) -> None:
         self._on_hold(seconds)
         if seconds > SLOW:
             self._log_slow(seconds)
-        self._since = math.inf
-
-    def _on_events(self) -> None:
-        self._since = monotonic()
 
     def _on_tick(self) -> None:
         now = monotonic()
-        seconds = max(0.0, now - self._due)
-        self._on_hold(seconds)
-        if seconds > SLOW:
-            self._log_slow(seconds)
-        # The timer is due again when a hold that begins now must end.
-        self._since = self._due = now + SAMPLE_SECONDS
+        self._on_turn(max(0.0, now - self._due))
+        self._due = now + SAMPLE_SECONDS
 
     def _log_slow(self, seconds: float) -> None:
         now = monotonic()
@@ -124,41 +121,6 @@ class HoldWatch(Service):
                 frame = sys._current_frames().get(thread)
                 if frame is not None and self._since == since:
                     self._seen = (since, describe_stack(frame))
-
-
-class MeasuredPoller:
-    """
-    A poll object of a Twisted reactor that reports the begin and the end of each poll.
-
-    Args:
-        poller: such as `select.epoll`.
-        before: called before a poll.
-        after: called when it has returned.
-    """
-
-    def __init__(
-        self, poller: Any, before: Callable[[], object], after: Callable[[], object]
-    ) -> None:
-        self.poller = poller
-        self._before = before
-        self._after = after
-        self._poll = poller.poll
-        self.register = poller.register
-        self.unregister = poller.unregister
-        self.modify = poller.modify
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.poller, name)
-
-    def poll(self, *args: Any) -> Any:
-        """
-        Poll as the poll object does.
-        """
-        self._before()
-        try:
-            return self._poll(*args)
-        finally:
-            self._after()
 
 
 class CollectorTimes:
