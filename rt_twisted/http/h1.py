@@ -30,7 +30,7 @@ from rt_twisted.http.taken import TakenConnection, accept_connection
 from rt_twisted.http.upgrade import wants_websocket
 from rt_twisted.http.writer import ResponseWriter
 from rt_twisted.model.errors import HttpError
-from rt_twisted.net.sniff import ConnectionStart
+from rt_twisted.net.sniff import HTTP_STARTS, ConnectionStart
 
 LINGER = 5.0  # seconds in which a refused client may read the response...
 INGEST_LINGER = 0.8  # ...and a live publisher: ffmpeg sends on, whatever it is answered
@@ -71,6 +71,7 @@ class Http1Connection:
         "_current",
         "_direct",
         "_idle_since",
+        "_is_http",
         "_linger",
         "_origin",
         "_paused",
@@ -103,8 +104,8 @@ class Http1Connection:
         self._source: Any = None  # the producer of the current response
         self._current: HttpExchange | None = None  # being answered
         self._queue: deque[HttpExchange | HttpError] | None = None  # to be answered next, if any
-        # None once the connection is known to be HTTP.
-        self._start_bytes = ConnectionStart() if context.port_protocols else None
+        self._is_http = not context.port_protocols  # or is not decided yet
+        self._start_bytes: ConnectionStart | None = None  # most connections need none
 
     @property
     def peer(self) -> Any:
@@ -166,8 +167,11 @@ class Http1Connection:
             reader.rest += data
             self.read_more()
             return
-        if self._start_bytes is not None:
-            data = self._sniff(data, self._start_bytes)
+        if not self._is_http:
+            if self._start_bytes is None and data[:4] in HTTP_STARTS:
+                self._is_http = True
+            else:
+                data = self._sniff(data)
         # Responses to requests of one read leave in one system call.
         self.writer.hold()
         reader.feed(data)
@@ -175,7 +179,7 @@ class Http1Connection:
         if self._state is not _CLOSING:
             self.read_more()
 
-    def _sniff(self, data: bytes, start: ConnectionStart) -> bytes:
+    def _sniff(self, data: bytes) -> bytes:
         """
         Hand the connection to the protocol of its first bytes, if that is not HTTP.
 
@@ -183,9 +187,11 @@ class Http1Connection:
             the bytes that are HTTP; empty while that is not decided.
         """
         found: Any
+        start = self._start_bytes = self._start_bytes or ConnectionStart()
         data, found = start.feed(data, self.context.port_protocols)
         if data:
             self._start_bytes = None
+            self._is_http = True
             self._reader.part = _IDLE
         else:
             self._reader.part = _HEAD  # at the deadline it is an HTTP request that was too slow
@@ -429,7 +435,7 @@ class Http1Connection:
             elif self.deadline == math.inf:
                 self.deadline = now + limits.body_seconds
             return
-        resumed = self._resume_reading()
+        resumed = self._paused and self._resume_reading()
         if incoming is not None:
             # A body that was paused for others gets no more time: theirs is limited, too.
             if (resumed and self.deadline == math.inf) or incoming.body.streaming:
@@ -451,20 +457,13 @@ class Http1Connection:
         elif not head.has_connection:
             # A 426 has `Connection: Upgrade`; by HTTP/1.1 the connection stays open anyway.
             connection = self.context.keep_alive
-        first = self._first_version(head.http1)
+        first, exchange = head.http1, self._current
+        if exchange is not None and exchange.method == "SOURCE" and exchange.version == "1.0":
+            # Some sources of Icecast take HTTP/1.1 for another server.
+            first = first.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
         if length is None:
             return b"%s%s\r\n" % (first, connection)
         return b"%sContent-Length: %d\r\n%s\r\n" % (first, length, connection)
-
-    def _first_version(self, head: bytes) -> bytes:
-        """
-        Return *head* with the version of the request, for sources of Icecast by HTTP/1.0: some
-        take HTTP/1.1 for another server.
-        """
-        exchange = self._current
-        if exchange is None or exchange.method != "SOURCE" or exchange.version != "1.0":
-            return head
-        return head.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
 
     def _stays_open(self) -> bool:
         """
@@ -504,8 +503,9 @@ class Http1Connection:
         self._starting = False
 
     def _go_on(self) -> None:
-        self._start_queued()
-        rest = self._take_http_rest()
+        if self._queue:
+            self._start_queued()
+        rest = b"" if self._reader.rest is None else self._take_http_rest()
         if rest:
             self.dataReceived(rest)
         elif self._state is not _CLOSING:
@@ -612,7 +612,8 @@ class Http1Connection:
         self._current = None
         self._queue = None
         self._state = _CLOSING
-        self._resume_reading()
+        if self._paused:
+            self._resume_reading()
         self.writer.detach()
 
     def _resume_reading(self) -> bool:

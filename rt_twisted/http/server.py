@@ -36,9 +36,13 @@ class HttpServer(Factory):
 
     Args:
         context: the settings and state that the connections share.
+
+    Attributes:
+        ignores_address: `buildProtocol` may be called without an address (`QuickAcceptor`).
     """
 
     noisy = False
+    ignores_address = True
 
     def __init__(self, context: HttpContext) -> None:
         self.context = context

@@ -47,18 +47,21 @@ class QuickAcceptor:
     def __init__(self, port: Any) -> None:
         self._port = port
         self._accept_by_twisted = port.doRead
+        self._needs_address = not getattr(port.factory, "ignores_address", False)
+        # `socket.accept` finds out both for each connection, which takes 2 us.
+        self._family, self._kind = port.socket.family, port.socket.type
 
     def accept(self) -> None:
         """
         Accept the connections that wait; the reactor calls this when there are some.
         """
         port = self._port
-        listener: socket.socket = port.socket
+        accept, family, kind = port.socket._accept, self._family, self._kind
         seconds = port.reactor.seconds
         until = seconds() + ACCEPT_SECONDS
         while True:
             try:
-                accepted, peer = listener.accept()
+                descriptor, peer = accept()
             except BlockingIOError:
                 return
             except OSError:
@@ -66,7 +69,7 @@ class QuickAcceptor:
                 self._accept_by_twisted()
                 return
             try:
-                self._begin(accepted, peer)
+                self._begin(socket.socket(family, kind, fileno=descriptor), peer)
             except Exception:
                 _log.failure("while a connection begins")
             if seconds() > until or port.disconnecting:
@@ -74,9 +77,10 @@ class QuickAcceptor:
 
     def _begin(self, accepted: socket.socket, peer: Any) -> None:
         port = self._port
-        address: IPv4Address | IPv6Address
+        address: IPv4Address | IPv6Address | None = None
         if len(peer) == 2:
-            address = IPv4Address("TCP", *peer)
+            if self._needs_address:
+                address = IPv4Address("TCP", *peer)
         else:
             if peer[3]:  # the address of one interface: its name belongs to the text
                 numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV

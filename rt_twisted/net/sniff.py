@@ -10,7 +10,7 @@ from typing import Any, Protocol
 MAX_START = 8192  # bytes after which a connection that no protocol has accepted is HTTP
 
 # Four bytes that are enough for HTTP. OPTIONS is not here: RTSP has it, too.
-_HTTP = frozenset((b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"SOUR"))
+HTTP_STARTS = frozenset((b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"PATC", b"SOUR"))
 
 
 class StartMatcher(Protocol):
@@ -51,7 +51,7 @@ class ConnectionStart:
         """
         start = self.data + data
         self.data = b""
-        if start[:4] in _HTTP:
+        if start[:4] in HTTP_STARTS:
             return start, None
         undecided = False
         for protocol in protocols:

@@ -29,7 +29,8 @@ def direct_send(transport: Any) -> Send | None:
     It may be called while the transport has nothing buffered. It returns how many
     bytes the kernel took, and raises BlockingIOError for none.
     """
-    handle = getattr(transport, "getHandle", lambda: None)()
+    get_handle = getattr(transport, "getHandle", None)
+    handle = None if get_handle is None else get_handle()
     return handle.send if isinstance(handle, socket.socket) else None
 
 
