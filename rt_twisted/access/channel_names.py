@@ -74,7 +74,11 @@ class ChannelNames:
         """
         if isinstance(name, Wildcard):
             _check_pattern(name.source)
-        elif not self._pattern.fullmatch(name) or not _is_unicode(name) or is_unnamable(name):
+        elif (
+            not self._pattern.fullmatch(name)
+            or not (name.isascii() or _is_unicode(name))
+            or is_unnamable(name)
+        ):
             raise HttpError(400, f"a channel cannot be called {name[:100]!r}")
         if self._check_broker is not None:
             self._check_broker(name)
@@ -101,8 +105,10 @@ class ChannelNames:
             raise HttpError(400, "no channel: ask for ?channels=NAME")
         if len(current) + len(distinct) > self._max_channels:
             raise HttpError(400, f"too many channels: {self._max_channels} are allowed")
-        if len([name for name in distinct if isinstance(name, Wildcard)]) > MAX_PATTERNS:
-            raise HttpError(400, f"too many patterns: {MAX_PATTERNS} are allowed")
+        if len(distinct) > MAX_PATTERNS:
+            patterns = [name for name in distinct if isinstance(name, Wildcard)]
+            if len(patterns) > MAX_PATTERNS:
+                raise HttpError(400, f"too many patterns: {MAX_PATTERNS} are allowed")
         for name in distinct:
             self.check(name)
         return distinct
@@ -116,8 +122,6 @@ def _check_pattern(source: str) -> None:
 
 
 def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate, from bytes of a URL that are not UTF-8

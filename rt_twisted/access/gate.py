@@ -80,6 +80,10 @@ class Gate:
         find_app: returns the authorizer for a URL; raises ValueError.
         revocations: `Revocations`; None if no token can be revoked.
         forwarded: names of headers that the application gets, beside Cookie and Authorization.
+
+    Attributes:
+        asks: whether the application decides about clients without a token.
+        is_open: whether no client needs anything.
     """
 
     allow: tuple[str, ...] = ("anyone",)
@@ -92,6 +96,8 @@ class Gate:
     find_app: Callable[[str], Any] | None = field(default=None, compare=False)
     forwarded: tuple[str, ...] = ()
     revocations: Any = field(default=None, compare=False)
+    asks: bool = field(init=False, compare=False)
+    is_open: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         for word in self.allow:
@@ -101,20 +107,8 @@ class Gate:
             raise ValueError("tokens need a token-key")
         if "app" in self.allow and self.app is None:
             raise ValueError("allow=app needs authorize, the URL of the application")
-
-    @property
-    def is_open(self) -> bool:
-        """
-        Return whether no client needs anything.
-        """
-        return "token" not in self.allow and not self.asks
-
-    @property
-    def asks(self) -> bool:
-        """
-        Return whether the application decides about clients without a token.
-        """
-        return "app" in self.allow
+        object.__setattr__(self, "asks", "app" in self.allow)
+        object.__setattr__(self, "is_open", "token" not in self.allow and not self.asks)
 
     def for_route(self, allow: Iterable[str] | None, url: str | None = None) -> Gate:
         """

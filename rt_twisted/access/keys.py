@@ -52,7 +52,7 @@ class Key:
         Raises:
             HttpError: 403, it does not.
         """
-        if not self.permits(channel):
+        if self.patterns and not self.permits(channel):
             raise HttpError(403, f"this key does not permit channel {channel!r}")
 
     def __repr__(self) -> str:

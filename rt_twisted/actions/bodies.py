@@ -5,6 +5,7 @@ Read the bodies and parameters of requests.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import isawaitable
 
 from twisted.internet.defer import Deferred
@@ -72,10 +73,10 @@ def call_with_body(
 
 
 def with_parameters(
-    exchange: IExchange, context: ActionContext, act: Callable[[Mapping[str, list[str]]], object]
+    exchange: IExchange, context: ActionContext, act: Callable[..., object], *arguments: object
 ) -> object:
     """
-    Call *act* with the parameters of a request.
+    Call *act* with *arguments* and the parameters of a request.
 
     They are those of its URL; for POST those of its body come before them.
 
@@ -83,6 +84,7 @@ def with_parameters(
         exchange: the request.
         context: has the limit of the body.
         act: answers the request; returns what `IAction.act` may return.
+        arguments: come before the parameters.
 
     Returns:
         What `IAction.act` may return.
@@ -92,8 +94,8 @@ def with_parameters(
             Raised by the returned coroutine.
     """
     if exchange.method == "POST":
-        return _with_body(exchange, context, act)
-    return act(exchange.query())
+        return _with_body(exchange, context, partial(act, *arguments))
+    return act(*arguments, exchange.query())
 
 
 async def _with_body(

@@ -79,7 +79,11 @@ class PublishAction:
         if not has_fields and exchange.header("content-length") is None:
             raise HttpError(411, "the request has no body")
         context = self.context
-        permit = publisher_permit(context, exchange, partial(self._find_key, exchange))
+        permit: Key | Grant | None
+        if context.gate.own:
+            permit = publisher_permit(context, exchange, partial(self._find_key, exchange))
+        else:
+            permit = self._find_key(exchange)
         if permit is None and context.gate.own and context.gate.asks:
             asking = partial(self._ask, exchange, match)
             return call_with_body(exchange, context, context.max_body, asking)
@@ -112,7 +116,9 @@ class PublishAction:
         secret = header_key(exchange)
         if secret is not None or not publish_keys:
             return publish_keys.authorize(Credentials(secret, exchange))
-        in_query = exchange.query().get("key", [""])[-1].encode(errors="surrogateescape")
+        in_query, query = b"", exchange.query()
+        if query:
+            in_query = query.get("key", [""])[-1].encode(errors="surrogateescape")
         if in_query or not may_have_fields(exchange.header("content-type") or ""):
             publish_keys.authorize(Credentials(in_query or None, exchange))
         return None
@@ -240,7 +246,9 @@ def publish_and_answer(
     Returns:
         fails with HttpError, see `publish_error`; None if all is done.
     """
-    receivers = sum([context.hub.subscribers_of(draft.channel) for draft in drafts])
+    receivers = 0
+    for draft in drafts:
+        receivers += context.hub.subscribers_of(draft.channel)
     published = context.publish(drafts)
     result = getattr(published, "result", None)
     if isinstance(result, PublishResult):  # the embedded broker publishes at once

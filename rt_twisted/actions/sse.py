@@ -87,14 +87,15 @@ class SseAction:
         check_static_channels(self.subscribe, self.context, self.pattern)
 
     def act(self, exchange: IExchange, match: Match) -> object:
-        act = partial(self._act, exchange, match)
-        return with_parameters(exchange, self.context, act)
+        return with_parameters(exchange, self.context, self._act, exchange, match)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         context = self.context
-        if self._shows_page(exchange, query):
+        if self.page and self._shows_page(exchange, query):
             exchange.answer(303, headers=[("Location", self.page)])
             return None
+        if context.gate.is_open:
+            return self._enter(exchange, query, match)
         act = partial(self._enter, exchange, query)
         asked = partial(
             asked_channels, context, self.subscribe, exchange, match, query, self.pattern
@@ -123,7 +124,7 @@ class SseAction:
         return open_stream(context, exchange, names, start, format, self.slow, limit, match.grant)
 
     def _shows_page(self, exchange: IExchange, query: Mapping[str, list[str]]) -> bool:
-        if not self.page or self.subscribe or "text/html" not in (exchange.header("accept") or ""):
+        if self.subscribe or "text/html" not in (exchange.header("accept") or ""):
             return False
         return not requested_channels(query)
 

@@ -16,6 +16,7 @@ from rt_twisted.model.message import After, Newest, Position, Since, Within
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AGE = re.compile(r"([0-9]{1,9})([smhd])")
 _COUNT = re.compile(r"[0-9]{1,9}")
+_STARTS = frozenset(("lastEventId", "evs_last_event_id", "since", "history"))
 
 
 def requested_channels(parameters: Mapping[str, list[str]]) -> list[str]:
@@ -59,7 +60,7 @@ def _requested_start(
     last = exchange.header("last-event-id")
     if last:
         return After(Position.parse(last)) if positions else None
-    if not parameters:
+    if _STARTS.isdisjoint(parameters):
         return None
     for name in ("lastEventId", "evs_last_event_id") if positions else ():
         text = parameters.get(name, [""])[-1]

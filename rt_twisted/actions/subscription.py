@@ -120,7 +120,10 @@ def request_slot(context: ActionContext, exchange: IExchange) -> Deferred[None] 
     Raises:
         HttpError: 503, the queue is full.
     """
-    return context.hub.admission.request_slot(lambda: exchange.answered or exchange.half_closed)
+    admission = context.hub.admission
+    if not admission.rate:
+        return None
+    return admission.request_slot(lambda: exchange.answered or exchange.half_closed)
 
 
 async def _join_later(

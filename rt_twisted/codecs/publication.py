@@ -31,6 +31,7 @@ JSON = "application/json"
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _BLANK = re.compile(r"[ \t\n\r]*")
 _KNOWN = frozenset(("channel", "event", "idempotency_key", "key", "message"))
+_FIELDS = {name.encode(): name for name in _KNOWN}
 
 Location = tuple[str, int]  # of an error: a name and a number, joined only if there is an error
 _BODY: Location = ("the body", 0)
@@ -85,19 +86,20 @@ def parse(
             *max_messages* messages.
     """
     kind = media_type(content_type)
-    if is_json(kind) or kind in LINES:
-        submissions = _parse_json(kind, body or b"", max_messages)
-        return [_with_query_defaults(one, query) for one in submissions] if query else submissions
     if kind == FORM:
         fields = _form_fields(content_type, (body or b"").removeprefix(BYTE_ORDER_MARK))
+    elif is_json(kind) or kind in LINES:
+        submissions = _parse_json(kind, body or b"", max_messages)
+        return [_with_query_defaults(one, query) for one in submissions] if query else submissions
     elif kind == MULTIPART:
         fields = _form_fields(content_type, body or b"")
     else:
         is_there = body or (body is not None and "message" not in query)
         fields = {"message": [body or b""]} if is_there else {}
-    for name, values in _unbracketed(query).items():
-        if name in _KNOWN and name not in fields:
-            fields[name] = [value.encode(errors="surrogateescape") for value in values]
+    if query:
+        for name, values in _unbracketed(query).items():
+            if name in _KNOWN and name not in fields:
+                fields[name] = [value.encode(errors="surrogateescape") for value in values]
     return [_from_fields(fields)]
 
 
@@ -117,7 +119,7 @@ def may_have_fields(content_type: str) -> bool:
     Return whether a body of this type can contain a publish key.
     """
     kind = media_type(content_type)
-    return kind in (FORM, MULTIPART, *LINES) or is_json(kind)
+    return kind in (FORM, MULTIPART) or kind in LINES or is_json(kind)
 
 
 def _parse_json(kind: str, body: bytes, max_messages: int) -> list[Submission]:
@@ -268,17 +270,16 @@ def check_idempotency_key(key: str) -> str | None:
 
 def _form_fields(content_type: str, body: bytes) -> Fields:
     """
-    Parse a form; fields whose names are not ASCII are ignored.
+    Parse a form; fields with other names than those of a message are ignored.
     """
     fields: Fields = {}
     for name, value in parse_form(content_type, body):
-        if name.isascii():
-            fields.setdefault(_field_of(name.decode()), []).append(value)
+        known = _FIELDS.get(name)
+        if known is None and name[-1:] == b"]" and BRACKETED.fullmatch(name.decode("latin-1")):
+            known = "channel"
+        if known is not None:
+            fields.setdefault(known, []).append(value)
     return fields
-
-
-def _field_of(name: str) -> str:
-    return "channel" if name[-1:] == "]" and BRACKETED.fullmatch(name) else name
 
 
 def _refuse_constant(name: str) -> NoReturn:

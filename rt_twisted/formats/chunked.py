@@ -5,7 +5,7 @@ The chunked transfer coding for streams (RFC 9112, 7.1).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zope.interface import implementer
@@ -31,6 +31,13 @@ class Chunked:
     """
 
     inner: IFormat
+    _hash: int = field(init=False, repr=False, compare=False)  # needed for each new subscriber
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.inner))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def content_type(self) -> str:

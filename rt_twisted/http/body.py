@@ -12,7 +12,8 @@ from typing import IO
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rt_twisted.http.interfaces import IBodySink
+from rt_twisted.http.dispatch import refuse, settle
+from rt_twisted.http.interfaces import IBodySink, IExchange
 from rt_twisted.model.errors import HttpError
 
 
@@ -102,19 +103,17 @@ class BodyCall:
     Collects a body, and calls a function with it.
 
     Args:
+        exchange: has the body; it is answered if *act* raises, or there is no body.
         limit: bytes.
-        act: called with the whole body.
-        fail: called instead with the reason for which there is none.
+        act: called with the whole body; returns what `IAction.act` may.
     """
 
-    __slots__ = ("_act", "_body", "_fail", "_limit")
+    __slots__ = ("_act", "_body", "_exchange", "_limit")
 
-    def __init__(
-        self, limit: int, act: Callable[[bytes], object], fail: Callable[[Exception], object]
-    ) -> None:
+    def __init__(self, exchange: IExchange, limit: int, act: Callable[[bytes], object]) -> None:
+        self._exchange = exchange
         self._limit = limit
         self._act: Callable[[bytes], object] | None = act
-        self._fail = fail
         self._body: bytes | bytearray = b""  # most bodies come as one piece
 
     def data(self, piece: bytes) -> None:
@@ -134,13 +133,13 @@ class BodyCall:
         act, self._act = self._act, None
         body, self._body = self._body, b""
         if act is not None:
-            act(bytes(body))
+            settle(self._exchange, act, bytes(body))
 
     def lost(self, reason: Exception) -> None:
         act, self._act = self._act, None
         self._body = b""
         if act is not None:
-            self._fail(reason)
+            refuse(self._exchange, reason)
 
 
 def body_too_large(limit: int) -> HttpError:

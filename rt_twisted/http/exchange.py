@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, ClassVar
 from urllib.parse import unquote_to_bytes
 
@@ -19,7 +18,6 @@ from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded
 from rt_twisted.codecs.query import MAX_FIELDS, parse_cookies, parse_query
 from rt_twisted.http.body import BodyBuffer, BodyCall, BodyFile, body_too_large
 from rt_twisted.http.channel import ResponseChannel
-from rt_twisted.http.dispatch import refuse, settle
 from rt_twisted.http.file_body import FileBody
 from rt_twisted.http.head import Field, ResponseHead
 from rt_twisted.http.interfaces import Detach, IServerExchange, StreamHandle
@@ -260,7 +258,7 @@ class HttpExchange:
         return spooled.done
 
     def call_with_body(self, limit: int, act: Callable[[bytes], object]) -> object:
-        call = BodyCall(limit, partial(settle, self, act), partial(refuse, self))
+        call = BodyCall(self, limit, act)
         if self.length is not None and self.length > limit:
             call.lost(body_too_large(limit))
         else:
@@ -488,7 +486,9 @@ class HttpExchange:
             self.response_started(status)
             return self._with_first(self._channel.detach(head))
         self._mark_answered()
-        handle = self._with_first(self._channel.detach(head))
+        handle = self._channel.detach(head)
+        if self._first:
+            handle = self._with_first(handle)
         log = self._channel.context.access_log
         entry = log.open_stream(self, status, len(handle.head)) if log is not None else None
         return handle if entry is None else replace(handle, entry=entry)

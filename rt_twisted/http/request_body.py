@@ -145,7 +145,8 @@ class RequestBody:
         Keep nothing of the body unless there is a sink: the request is answered.
         """
         self._discards = True
-        self.stop_counting()
+        if self._counted:
+            self.stop_counting()
 
     # For the parser.
 

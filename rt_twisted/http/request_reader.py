@@ -243,7 +243,7 @@ class RequestReader:
             connection.enqueue(exchange)
             return
         cut = self._head_end is not None and self._head_end.found
-        if cut and not upgrade and runs_until_close(context, exchange):
+        if cut and length == 0 and not upgrade and runs_until_close(context, exchange):
             exchange.run_until_close()
             self.part = _RAW
         connection.begin(exchange)

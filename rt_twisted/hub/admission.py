@@ -51,6 +51,9 @@ class Admission:
         clock: the reactor.
         rate: new subscribers per second; 0 for no limit.
         queue_limit: requests that may wait.
+
+    Attributes:
+        rate: as it is now.
     """
 
     def __init__(self, clock: IReactorTime, rate: int = 0, queue_limit: int = 0) -> None:
@@ -70,7 +73,7 @@ class Admission:
         """
         Use other limits. Requests that are queued stay queued.
         """
-        self._rate = rate
+        self.rate = rate
         self._queue_limit = queue_limit
         self._burst = max(1.0, rate * BURST)
         self._tokens = self._burst  # requests that can be admitted now
@@ -98,7 +101,7 @@ class Admission:
         Raises:
             HttpError: 503, the queue is full.
         """
-        if not self._rate:
+        if not self.rate:
             return None
         self._refill()
         if not self._queue and self._tokens >= 1:
@@ -139,7 +142,7 @@ class Admission:
         self._timer = None
         self._refill()
         queue = self._queue
-        while queue and (self._tokens >= 1 or not self._rate):
+        while queue and (self._tokens >= 1 or not self.rate):
             request = queue.popleft()
             if request.has_left():
                 request.reject(_LEFT, TICK)
@@ -162,7 +165,7 @@ class Admission:
 
     def _refill(self) -> None:
         now = self._clock.seconds()
-        self._tokens = min(self._burst, self._tokens + (now - self._refilled) * self._rate)
+        self._tokens = min(self._burst, self._tokens + (now - self._refilled) * self.rate)
         self._refilled = now
 
     def _reject_left(self) -> None:
@@ -183,8 +186,8 @@ class Admission:
         rejected come back when they were told to.
         """
         now = self._clock.seconds()
-        drained = now + len(self._queue) / self._rate
+        drained = now + len(self._queue) / self.rate
         if not drained < self._promised < now + MAX_RETRY:
             self._promised = drained
-        self._promised += 1 / self._rate
+        self._promised += 1 / self.rate
         return min(self._promised - now, MAX_RETRY)

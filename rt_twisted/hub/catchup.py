@@ -43,6 +43,7 @@ from rt_twisted.model.message import (
 
 _log = Logger()
 _subscribed = attrgetter("subscribed")
+_SYNC = SlowConsumerPolicy.SYNC  # attributes of an Enum class are slow to look up
 
 SYNC_MESSAGES = 4096  # of the broker's history, in which a resync point is searched
 SUBSCRIBE_SECONDS = 1.0  # for which a client that is to join waits for the broker
@@ -361,7 +362,7 @@ class CatchUp:
         Return whether *subscriber* is still to receive messages of its channels that
         precede a replay of others.
         """
-        return self._fanout.is_flushing and bool(subscriber.channels)
+        return bool(subscriber.channels) and self._fanout.is_flushing
 
     def _finish(self, pending: PendingSubscription, replay: Replay) -> None:
         self._remove_pending(pending)
@@ -382,11 +383,12 @@ class CatchUp:
         if isinstance(since, Sync) and not replay.messages:
             self._join_waiting(subscriber, channels[0], preamble)
             return
-        if channels and subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC:
+        if channels and subscriber.backlog_limits.policy is _SYNC:
             # For the timeline of subscribers that are parked later. Without subscribers
             # flushes have noted nothing.
             channels[0].begin_live().last = replay.messages[-1] if replay.messages else None
-        replay = _limit_replay(replay, self.replay_bytes)
+        if replay.messages:
+            replay = _limit_replay(replay, self.replay_bytes)
         self._set_channels(subscriber, subscriber.channels + channels)
         self._streams.replayed(subscriber, len(replay.messages))
         if not replay.complete:
@@ -499,9 +501,11 @@ class CatchUp:
         Return the channels *names*; subscribe to them at the broker where needed.
         """
         now = self._clock.seconds()
-        if any(not isinstance(name, str) and self._channels.get(name) is None for name in names):
-            # The next flush delivers to a new pattern what is received from now on only.
-            self._fanout.start_flush()
+        for name in names:
+            if not isinstance(name, str) and self._channels.get(name) is None:
+                # The next flush delivers to a new pattern what is received from now on only.
+                self._fanout.start_flush()
+                break
         channels = tuple([self._channels.open(name, now) for name in names])
         for channel in channels:
             if not channel.requested:

@@ -90,7 +90,10 @@ class Channel:
         or only this one.
         """
         groups = self.multi_channel if several else self.single_channel
-        groups.setdefault(subscriber.format, set()).add(subscriber)
+        group = groups.get(subscriber.format)
+        if group is None:
+            group = groups[subscriber.format] = set()
+        group.add(subscriber)
         self.subscribers += 1
         self.idle_since = math.inf
 

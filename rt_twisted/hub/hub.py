@@ -60,7 +60,9 @@ from rt_twisted.model.retention import Retention
 
 _log = Logger()
 _sweeping = _log.failureHandler("while sweeping channels and subscribers")
-_NO_MARK = Mark.NONE  # attributes of an Enum class are slow to look up
+# Attributes of an Enum class are slow to look up.
+_NO_MARK = Mark.NONE
+_SYNC = SlowConsumerPolicy.SYNC
 
 
 @implementer(IReceiver)
@@ -259,8 +261,10 @@ class Hub:
         Those of patterns that match it are included; one that has both counts twice.
         """
         found = self._channels.get(channel)
-        patterns = self._channels.patterns.matching(channel)
-        return sum([one.subscribers for one in (found, *patterns) if one is not None])
+        count = 0 if found is None else found.subscribers
+        for pattern in self._channels.patterns.matching(channel):
+            count += pattern.subscribers
+        return count
 
     def why_not_ready(self) -> str:
         """
@@ -342,12 +346,10 @@ class Hub:
                 before this returns; see `add_channels`.
             entry: the stream's line in the access log, written when the subscriber leaves.
         """
-        syncs = isinstance(since, Sync) or (
-            subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC
-        )
-        single = not names or (len(names) == 1 and isinstance(names[0], str))
-        if syncs and (not single or ISyncFormat(format or subscriber.format, None) is None):
-            raise ValueError("Sync needs one channel and a format with resync points")
+        if isinstance(since, Sync) or subscriber.backlog_limits.policy is _SYNC:
+            single = not names or (len(names) == 1 and isinstance(names[0], str))
+            if not single or ISyncFormat(format or subscriber.format, None) is None:
+                raise ValueError("Sync needs one channel and a format with resync points")
         if counted:
             self._count(subscriber)
         else:

@@ -59,7 +59,7 @@ class WriteMode(Enum):
     ENDING = auto()  # discarded; the connection is closed when the backlog is sent
 
 
-_QUEUED = WriteMode.QUEUED  # one lookup less for each frame that is queued
+_QUEUED = WriteMode.QUEUED  # attributes of an Enum class are slow to look up
 
 
 class SubscriberObserver(Protocol):
@@ -171,7 +171,7 @@ class Subscriber:
         self.bucket = -1
         self._backlog: deque[Any] | None = None  # None: it is not behind
         self._queued_bytes = 0  # bytes in the backlog behind its first frame
-        self._feed = WriteMode.QUEUED
+        self._feed = _QUEUED
         self._last_progress = 0.0  # when bytes were last accepted, while it is behind
         self._paused = False  # by a transport without a socket
         send = direct_send(transport)

@@ -80,7 +80,9 @@ class ResponseMetrics:
         """
         Count that *exchange* is answered with *status* and a body of *size* bytes.
         """
-        self._count(exchange, status)
+        self._metrics.requests[status] += 1
+        if status >= 400 or exchange.refused:
+            self._count_refused(exchange, status)
         if self._log is not None:
             self._log(exchange, status, size)
 
@@ -91,19 +93,17 @@ class ResponseMetrics:
         Returns:
             what writes its line when it ends; None without an access log.
         """
-        self._count(exchange, status)
+        self._metrics.requests[status] += 1
         return None if self._log is None else self._log.open_stream(exchange, status, head)
 
-    def _count(self, exchange: AnsweredRequest, status: int) -> None:
-        self._metrics.requests[status] += 1
+    def _count_refused(self, exchange: AnsweredRequest, status: int) -> None:
         # An EventSource that is refused for now gets a 200 (http/refusals.py).
         refused = exchange.refused or status
-        if refused >= 400:
-            found = self._find(exchange.method, exchange.path, exchange)
-            if isinstance(found, tuple):
-                count_refusal(self._metrics, getattr(found[0], "counts_as", ""), refused)
-                if self._audit is not None:
-                    self._audit(exchange, refused)
+        found = self._find(exchange.method, exchange.path, exchange)
+        if isinstance(found, tuple):
+            count_refusal(self._metrics, getattr(found[0], "counts_as", ""), refused)
+            if self._audit is not None:
+                self._audit(exchange, refused)
 
 
 def count_refusal(metrics: Metrics, counts_as: str, status: int) -> None:

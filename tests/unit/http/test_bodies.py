@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import fail
-from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from rt_twisted.http.body import BodyCall
@@ -47,14 +46,16 @@ def test_the_end_of_a_body_counts_once() -> None:
     """
     A body is given once, whatever follows its end.
     """
+    _, caller, exchange = late_exchange(post(b"x", b"/late"))
     bodies: list[object] = []
-    call = BodyCall(6, bodies.append, bodies.append)
+    call = BodyCall(exchange, 6, bodies.append)
     for piece in (b"abc", b"", b"def"):
         call.data(piece)
     call.end()
     call.end()
-    call.lost(ConnectionLost())
+    call.lost(HttpError(403, "no"))
     assert bodies == [b"abcdef"]
+    assert caller.written() == b""
 
 
 def test_a_body_over_the_limit_is_refused() -> None:
