@@ -7,16 +7,15 @@ needs arithmetic is computed on request.
 
 from __future__ import annotations
 
-import os
 import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 from typing import Protocol
 
+from rt_twisted.metrics.memory import resident_memory
 from rt_twisted.net.inbound_memory import InboundMemory
 
 # Seconds: Prometheus' defaults, with finer steps where a fan-out to 1,000 subscribers lies.
@@ -26,9 +25,6 @@ WINDOWS = (10, 60)  # seconds over which rates are taken
 # Fields of `Metrics` that have another name in Graphite, /metrics and /stats. Operators'
 # graphs and alerts depend on those names: they do not change.
 WIRE_NAMES = {"subscribers": "readers", "subscribers_limit": "readers_limit"}
-
-_STATM = Path("/proc/self/statm")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Histogram:
@@ -193,6 +189,7 @@ class Metrics:
     inbound: InboundMemory | None = field(default=None, repr=False, compare=False)
     wsgi: WsgiCounts | None = field(default=None, repr=False, compare=False)
     jwks_age: Callable[[], float] | None = field(default=None, repr=False, compare=False)
+    measure_memory: Callable[[], int] = field(default=resident_memory, repr=False, compare=False)
     # The totals at each of the last seconds, the newest last.
     _seconds: deque[tuple[float, dict[str, int]]] = field(
         default_factory=lambda: deque(maxlen=max(WINDOWS) + 1)
@@ -274,7 +271,7 @@ class Metrics:
         if self.jwks_age is not None:
             self.jwks_age_seconds = self.jwks_age()
         self.cpu_seconds = time.process_time()
-        self.memory_bytes = resident_memory()
+        self.memory_bytes = self.measure_memory()
 
     def _rate(self, now: float, window: int) -> dict[str, float]:
         totals = self.totals()
@@ -296,13 +293,3 @@ def by_class(requests: Mapping[int, int]) -> dict[str, int]:
     for status, count in sorted(requests.items()):
         classes[f"{status // 100}xx"] += count
     return dict(classes)
-
-
-def resident_memory() -> int:
-    """
-    Return the resident memory of the process in bytes; 0 where the kernel does not report it.
-    """
-    try:
-        return int(_STATM.read_text().split()[1]) * _PAGE
-    except (OSError, IndexError, ValueError):
-        return 0

@@ -20,7 +20,7 @@ from rt_twisted.http.context import HttpContext
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.registry import HubRegistry
-from rt_twisted.metrics.metrics import resident_memory
+from rt_twisted.metrics.memory import WorkerMemory, resident_memory
 from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.model.load_object import load_object
 from rt_twisted.model.settings import read_retention
@@ -149,6 +149,7 @@ def build_server(
         from rt_twisted.workers.handoff import ConnectionHandoff
 
         control = ControlClient(reactor, worker.control_socket, hub)
+        hub.metrics.measure_memory = WorkerMemory().measure
         handoff = ConnectionHandoff.inherited(
             reactor, worker.daemon_id, worker.number, worker.handoff_sockets
         )

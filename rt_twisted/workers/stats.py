@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from rt_twisted.metrics.memory import WorkerMemory
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.metrics.snapshot import (
     ChannelMerge,
@@ -47,6 +48,7 @@ class StatsAggregator:
         self.workers: Sequence[WorkerProcess] = ()
         self._clock = clock
         self._started_at = clock.seconds()
+        self._memory = WorkerMemory()
         self._longest_hold = 0.0  # of all workers since the last export, in seconds
         self._exited = Metrics()  # the counters of workers that have ended
         self._next: list[tuple[StatsQuery, Deferred[Snapshot]]] = []  # for the next round
@@ -154,7 +156,7 @@ class StatsAggregator:
 
     def _sum(self) -> Metrics:
         total = Metrics()
-        own = Metrics(cpu_seconds=0.0)
+        own = Metrics(measure_memory=self._memory.measure)
         own.refresh(self._clock.seconds())
         total.cpu_seconds, total.memory_bytes = own.cpu_seconds, own.memory_bytes
         add_counters(total, self._exited)

@@ -151,12 +151,12 @@ def children(pid: int) -> list[int]:
     return found + [each for child in found for each in children(child)]
 
 
-def private_memory(pid: int) -> int:
+def memory(pid: int, kind: str = "Private_") -> int:
     """
-    Return the bytes of memory that a process shares with no other.
+    Return the bytes of memory of a *kind*: by default what a process shares with no other.
     """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_"))
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(kind))
 
 
 def open_files(pid: int) -> list[str]:
@@ -327,13 +327,16 @@ def test_workers_share_memory_and_survive_the_end_of_their_fork_server(
     start_workers: Start,
 ) -> None:
     """
-    A worker has less than half of the memory for itself. If the fork server is killed, another
-    one starts, and the workers are replaced.
+    A worker has less than half of the memory for itself, and the statistics count shared memory
+    once. If the fork server is killed, another one starts, and the workers are replaced.
     """
     daemon = start_workers().wait_until_up()
     before = daemon.pids()
     [fork_server] = [each for each in children(daemon.server.pid) if each not in before]
-    assert private_memory(before[0]) < private_memory(daemon.server.pid) * 0.6
+    assert memory(before[0]) < memory(daemon.server.pid) * 0.6
+    counted = daemon.stats()["process"]["memory_bytes"]
+    of_all = sum(memory(pid, "Pss:") for pid in (daemon.server.pid, *before))
+    assert 0.8 * of_all < counted < 1.2 * of_all
     os.kill(fork_server, signal.SIGKILL)
     daemon.wait_until_up(2 * SIZE)
 
