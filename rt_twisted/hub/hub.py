@@ -622,6 +622,12 @@ class Hub:
         )
         return [_channel_counts(channel) for channel in shown], others
 
+    def channel_names(self) -> list[Selector]:
+        """
+        Return the names of all channels and patterns that are open on this node.
+        """
+        return [channel.name for channel in self._channels.newest_first()]
+
     def channel_counts(self, name: str) -> ChannelCounts:
         """
         Return the counts of one channel or pattern; zeros if it is not open on this node.

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from rt_twisted.access.grants import LATEST, MAX_NAME
 from rt_twisted.access.keys import Credentials, header_key
 from rt_twisted.access.revocations import LONGEST, Revocation
-from rt_twisted.actions.admin.acts import FILTERS, MOST
+from rt_twisted.actions.admin.acts import FILTERS, MOST, to_json
 from rt_twisted.actions.admin.bus import AdminBus
 from rt_twisted.actions.admin.openapi import document
 from rt_twisted.actions.bodies import read_body
@@ -31,6 +31,7 @@ from rt_twisted.http.dispatch import not_allowed
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Newest, Since
+from rt_twisted.net.slices import run_in_slices
 
 MAX_BODY = 65536  # bytes
 
@@ -116,11 +117,15 @@ class AdminAction:
                 lambda found: _answer(exchange, {act: found})
             )
 
-        def answer(found: list[dict[str, Any]]) -> None:
+        def encode(found: list[dict[str, Any]]) -> Deferred[str]:
             shown = sorted(found, key=lambda one: str(one.get("id")))[:limit]
-            _answer(exchange, {act: shown})
+            return run_in_slices(context.reactor, to_json(shown))
 
-        return asked.addCallback(answer)
+        def answer(listed: str) -> None:
+            _answer_json(exchange, f'{{"{act}": {listed}}}')
+
+        context = self.context
+        return asked.addCallback(encode).addCallback(answer)
 
     def _history(self, exchange: IExchange, name: str) -> None:
         context, query = self.context, exchange.query()
@@ -187,8 +192,12 @@ _FILTERS = ", ".join(FILTERS)
 
 
 def _answer(exchange: IExchange, value: object) -> None:
+    _answer_json(exchange, json.dumps(value))
+
+
+def _answer_json(exchange: IExchange, text: str) -> None:
     if not exchange.answered:
-        exchange.answer(200, json.dumps(value).encode() + b"\n", "application/json", NO_STORE)
+        exchange.answer(200, text.encode() + b"\n", "application/json", NO_STORE)
 
 
 def _read(body: bytes) -> dict[str, Any]:

@@ -4,8 +4,10 @@ What administrators ask of one process: its subscribers and channels.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from heapq import nsmallest
 from typing import Any
 
 from rt_twisted.access.grants import ANYONE, Grant
@@ -17,8 +19,11 @@ from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.errors import HttpError
 
 MOST = 1000  # subscribers or channels of one response
+STEP = 1000  # channels, then other clients may be served
 FILTERS = ("id", "channel", "sub", "jti", "address")
 _NAMES = {dotted: name for name, dotted in FORMATS.items()}
+
+Steps = Generator[None, None, list[dict[str, Any]]]
 
 
 class Acts:
@@ -34,13 +39,16 @@ class Acts:
         self._hub = hub
         self._node = node
 
-    def run(self, act: str, filters: Mapping[str, str]) -> list[dict[str, Any]]:
+    def run(self, act: str, filters: Mapping[str, str]) -> Steps:
         """
         Execute *act*: `subscribers`, `channels`, `disconnect`, `unsubscribe` or `forget`.
 
         Args:
             act: its name.
             filters: which subscribers; values of FILTERS by name, and `limit` and `after`.
+
+        Yields:
+            after each subscriber, and after some channels: see `run_in_slices`.
 
         Returns:
             The subscribers or channels; those that were disconnected or unsubscribed.
@@ -49,36 +57,55 @@ class Acts:
             HttpError: 400, there is no such act.
         """
         limit = min(int(filters.get("limit", "100")), MOST)
-        if act == "forget":
-            self._hub.drop_history(filters["channel"])
-            return []
-        if act == "channels":
-            return self._channels(filters.get("after", ""), limit)
-        found = self._find(filters)
-        if act == "subscribers":
-            after = filters.get("after", "")
-            shown = sorted([one for one in map(self._describe, found) if one["id"] > after],
-                           key=lambda one: one["id"])  # fmt: skip
-            return shown[:limit]
-        subscribers = list(found)
-        described = [{"id": self._id(one)} for one in subscribers]
-        if act == "disconnect":
-            for one in subscribers:
-                end_subscriber(one, self._hub.holders.get(one))
-        elif act == "unsubscribe":
-            for one in subscribers:
-                self._unsubscribe(one, filters["channel"])
-        else:
-            raise HttpError(400, "there is no such act")
-        return described
+        match act:
+            case "forget":
+                self._hub.drop_history(filters["channel"])
+                return []
+            case "channels":
+                return (yield from self._channels(filters.get("after", ""), limit))
+            case "subscribers":
+                return (yield from self._subscribers(filters, limit))
+            case "disconnect" | "unsubscribe":
+                return (yield from self._end(act, filters))
+        raise HttpError(400, "there is no such act")
 
-    def _find(self, filters: Mapping[str, str]) -> Iterator[Subscriber]:
+    def _subscribers(self, filters: Mapping[str, str], limit: int) -> Steps:
+        after = filters.get("after", "")
+        found: dict[str, Subscriber] = {}
+        for one in self._find(filters):
+            if one is not None and (id := self._id(one)) > after:
+                found[id] = one
+            yield
+        shown = []
+        for id in nsmallest(limit, found):
+            if not found[id].closed:  # it may have left meanwhile
+                shown.append(self._describe(found[id]))
+            yield
+        return shown
+
+    def _end(self, act: str, filters: Mapping[str, str]) -> Steps:
+        ended = []
+        for one in self._find(filters):
+            if one is not None:
+                ended.append({"id": self._id(one)})
+                if act == "disconnect":
+                    end_subscriber(one, self._hub.holders.get(one))
+                else:
+                    self._unsubscribe(one, filters["channel"])
+            yield
+        return ended
+
+    def _find(self, filters: Mapping[str, str]) -> Iterator[Subscriber | None]:
+        """
+        Yield each subscriber that has joined by now; None for those that do not match.
+        """
         wanted = {name: filters[name] for name in FILTERS if filters.get(name)}
         for subscriber in list(self._hub.all_subscribers()):
-            if isinstance(subscriber.transport, NoTransport):
-                continue
-            if all(self._has(subscriber, name, value) for name, value in wanted.items()):
+            matches = not (subscriber.closed or isinstance(subscriber.transport, NoTransport))
+            if matches and all(self._has(subscriber, *each) for each in wanted.items()):
                 yield subscriber
+            else:
+                yield None
 
     def _has(self, subscriber: Subscriber, name: str, value: str) -> bool:
         if name == "channel":
@@ -127,19 +154,33 @@ class Acts:
             "waiting_bytes": subscriber.backlog_bytes,
         }
 
-    def _channels(self, after: str, limit: int) -> list[dict[str, Any]]:
-        shown, _ = self._hub.busiest_channels(100_000)
-        found = [
+    def _channels(self, after: str, limit: int) -> Steps:
+        names = self._hub.channel_names()
+        first: list[str] = []
+        for at in range(0, len(names), STEP):
+            some = [name for each in names[at : at + STEP] if (name := str(each)) > after]
+            first = nsmallest(limit, first + some)
+            yield
+        return [
             {
                 "name": one.name,
                 "subscribers": one.subscribers,
                 "messages": one.messages,
                 "position": one.position,
             }
-            for one in shown
-            if one.name > after
+            for one in map(self._hub.channel_counts, first)
         ]
-        return sorted(found, key=lambda one: str(one["name"]))[:limit]
+
+
+def to_json(found: Sequence[dict[str, Any]]) -> Generator[None, None, str]:
+    """
+    Return *found* as JSON; yield after each of them, as one can have many channels.
+    """
+    pieces = []
+    for one in found:
+        pieces.append(json.dumps(one))
+        yield
+    return f"[{', '.join(pieces)}]"
 
 
 def _address(subscriber: Subscriber) -> str:

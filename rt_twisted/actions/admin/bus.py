@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from rt_twisted.access.revocations import Revocation, Revocations, read_revocations
-from rt_twisted.actions.admin.acts import Acts
+from rt_twisted.actions.admin.acts import Acts, to_json
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.hub.watch import OnMessage, watch_channel
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.internal_channels import ACTS, REVOKED
 from rt_twisted.model.message import Draft, Message, Newest
+from rt_twisted.net.slices import run_in_slices
 
 ANSWER_SECONDS = 0.6  # for which answers of other processes are collected
 REPEAT = 600.0  # seconds after which revocations are published again, so that they are retained
 MAX_WAITING = 100  # acts at once
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, HttpError)
 
 _log = Logger()
 
@@ -126,19 +129,25 @@ class AdminBus(Service):
         Returns:
             The results of all that answer in ANSWER_SECONDS. Fails with HttpError.
         """
-        own = self.acts.run(act, filters)
         if self._alone:
-            return succeed(own)
+            return run_in_slices(self._clock, self.acts.run(act, filters))
         if len(self._waiting) >= MAX_WAITING:
             raise HttpError(503, "too many administrative requests at once", retry=1)
         self._number += 1
         number = self._number
-        self._waiting[number] = own
+        others = self._waiting[number] = []
         asked = {"node": self.node, "id": number, "act": act, "filters": dict(filters)}
         self._publish(ACTS, json.dumps(asked).encode(), True)
-        done: Deferred[list[dict[str, Any]]] = Deferred()
-        self._clock.callLater(ANSWER_SECONDS, lambda: done.callback(self._waiting.pop(number, own)))
-        return done
+        in_time: Deferred[None] = Deferred()
+        self._clock.callLater(ANSWER_SECONDS, in_time.callback, None)
+
+        def end(result: Any) -> Any:
+            self._waiting.pop(number)
+            return result
+
+        own = run_in_slices(self._clock, self.acts.run(act, filters))
+        own.addCallback(lambda found: in_time.addCallback(lambda _: found + others))
+        return own.addBoth(end)
 
     def forget(self, channel: str) -> Deferred[Any]:
         """
@@ -159,11 +168,23 @@ class AdminBus(Service):
                 self._waiting[number] += [one for one in value["found"] if type(one) is dict]
             elif "to" not in value and node != self.node:
                 filters = {str(name): str(text) for name, text in value["filters"].items()}
-                found = self.acts.run(str(value["act"]), filters)
-                answer = {"node": self.node, "to": node, "id": number, "found": found}
-                self._publish(ACTS, json.dumps(answer).encode(), True)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HttpError):
-            _log.debug("a malformed message on the channel of administrative acts is ignored")
+                steps = self._answer(str(value["act"]), filters, node, number)
+                run_in_slices(self._clock, steps).addErrback(self._on_malformed)
+        except MALFORMED:
+            self._on_malformed()
+
+    def _answer(
+        self, act: str, filters: Mapping[str, str], node: object, number: object
+    ) -> Generator[None, None, None]:
+        found = yield from self.acts.run(act, filters)
+        head = json.dumps({"node": self.node, "to": node, "id": number})
+        listed = yield from to_json(found)
+        self._publish(ACTS, f'{head[:-1]}, "found": {listed}}}'.encode(), True)
+
+    def _on_malformed(self, failure: Failure | None = None) -> None:
+        if failure is not None:
+            failure.trap(*MALFORMED)
+        _log.debug("a malformed message on the channel of administrative acts is ignored")
 
     def _publish(self, channel: str, data: bytes, transient: bool) -> None:
         published = self._hub.publish([Draft(channel, data, transient=transient)])

@@ -40,8 +40,8 @@ class HeldStreams:
 
     def _end(self, channel: str) -> None:
         for subscriber in tuple(self._hub.all_subscribers()):
-            names = [str(one.name) for one in subscriber.channels]
-            if channel in names and _is_held(subscriber):
+            # The names last: others may have many channels.
+            if _is_held(subscriber) and channel in [str(one.name) for one in subscriber.channels]:
                 subscriber.end_after_backlog()
 
 

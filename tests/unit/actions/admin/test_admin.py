@@ -5,17 +5,31 @@ The admin API on one process, and over two nodes of a broker.
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.revocations import Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
+from rt_twisted.actions.admin.acts import to_json
 from rt_twisted.actions.admin.bus import ANSWER_SECONDS, AdminBus
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.formats.sse import EventStream
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.internal_channels import ACTS, REVOKED
-from tests.defaults import make_hub_limits, make_socketio_limits
+from rt_twisted.net.slices import run_in_slices
+from tests.defaults import (
+    make_backlog_limits,
+    make_hub,
+    make_hub_limits,
+    make_socketio_limits,
+)
+from tests.turns import run_turn
 from tests.unit.actions.test_access_streams import (
     NOW,
     SECRET,
@@ -404,3 +418,80 @@ def test_revocations_are_known_again_after_a_restart(node: AdminNode) -> None:
     assert fresh.ready
     assert [one.jti for one in fresh.current()] == ["t1"]
     bus.stopService()
+
+
+class BusyClock(Clock):
+    """
+    A clock on which each look takes a millisecond.
+    """
+
+    def seconds(self) -> float:
+        self.rightNow += 0.001
+        return self.rightNow
+
+
+def test_many_subscribers_are_listed_in_slices() -> None:
+    """
+    Subscribers of many channels each: other clients are served in between, and one that leaves
+    meanwhile is not listed.
+    """
+    clock = BusyClock()
+    hub = make_hub(MemoryBroker(clock, "e"), clock)
+    hub.start()
+    names = [f"channel-{number}" for number in range(100)]
+    subscribers = []
+    for _ in range(200):
+        subscribers.append(Subscriber(StringTransport(), EventStream(), hub, make_backlog_limits()))
+        hub.join(subscribers[-1], names, None, b"")
+    clock.advance(0)
+    bus = AdminBus(hub, clock, Revocations(clock.seconds), True)
+    found: list[Any] = []
+    bus.request("subscribers", {"limit": "1000"}).addCallback(found.extend)
+    turns = 0
+    while not found:
+        if turns == 30:
+            subscribers[0].detach(DisconnectReason.LOST)
+            hub.leave(subscribers[0], DisconnectReason.LOST)
+        run_turn(clock)
+        turns += 1
+        assert turns < 1000
+    listed: list[str] = []
+    run_in_slices(clock, to_json(found)).addCallback(listed.append)
+    assert not listed
+    while not listed:
+        run_turn(clock)
+
+    assert turns > 60
+    assert len(found) == 199
+    assert json.loads(listed[0]) == found
+    hub.stop(0)
+
+
+def test_many_channels_are_listed_in_slices() -> None:
+    """
+    The first ones by name, whatever order they were opened in.
+    """
+    clock = BusyClock()
+    hub = make_hub(MemoryBroker(clock, "e"), clock)
+    hub.start()
+    names = [f"channel-{number:05}" for number in range(20_000)]
+    Random(1).shuffle(names)
+    subscriber = Subscriber(StringTransport(), EventStream(), hub, make_backlog_limits())
+    hub.join(subscriber, names, None, b"")
+    clock.advance(0)
+    bus = AdminBus(hub, clock, Revocations(clock.seconds), True)
+    found: list[Any] = []
+    filters = {"after": "channel-00009", "limit": "2"}
+    bus.request("channels", filters).addCallback(found.extend)
+    assert not found
+    turns = 0
+    while not found:
+        run_turn(clock)
+        turns += 1
+        assert turns < 100
+
+    assert [(one["name"], one["subscribers"]) for one in found] == [
+        ("channel-00010", 1),
+        ("channel-00011", 1),
+    ]
+    hub.stop(0)
