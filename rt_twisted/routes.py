@@ -28,6 +28,7 @@ from rt_twisted.actions.later import LaterAction, LaterPortProtocol
 from rt_twisted.actions.response_chain import ResponseChains
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.codecs.route_lines import Chain, LineWord, parse_line, split_word
+from rt_twisted.codecs.uwsgi_actions import action_advice
 from rt_twisted.http.interfaces import IExchange, IPortProtocol
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
@@ -500,6 +501,9 @@ def mask_secrets(text: str) -> str:
 
 
 def _find_class(word: str) -> type[Any]:
+    instead = action_advice(word)
+    if instead is not None:
+        raise ValueError(f"uWSGI's action {word!r} is not supported: {instead}")
     found = find_object("action", WORDS, word)
     if not isinstance(found, type) or not is_dataclass(found):
         raise ValueError(f"{word} is not a dataclass that provides IAction")

@@ -141,7 +141,7 @@ def advice(name: str) -> str | None:
     Return what to do instead of a word of uWSGI that is not accepted; None for other words.
     """
     if name.startswith("error-route"):
-        return f"write {name.replace('error', 'response', 1)}, or response-route-status"
+        return f"write {name.replace('error', 'response', 1)}, for responses of the application"
     return INSTEAD.get(name)
 
 

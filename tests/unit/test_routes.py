@@ -163,6 +163,8 @@ def test_arguments_have_types() -> None:
             "unknown action 'nope'; there are: admin, alive, engine.io, grip, http, icecast, ",
         ),
         ("^/x SSE:a", "unknown action 'SSE'"),
+        ("^/x send:a", "uWSGI's action 'send' is not supported: write addheader:NAME: TEXT"),
+        ("^/x logvar:a=b", "uWSGI's action 'logvar' is not supported: write log:NAME=TEXT"),
         ("get ^/x sse:a", "unknown action"),
         ("^/x sse:subscribe=a,nope=1", "action 'sse' has no argument 'nope'; it has: subscribe,"),
         ("^/x sse:house=1", "action 'sse' has no argument 'house'"),

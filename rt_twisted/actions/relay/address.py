@@ -45,6 +45,8 @@ def parse_url(text: str) -> HttpUrl:
         url = HttpUrl.parse(address)
     except ValueError:
         expected = "HOST:PORT, /PATH/OF.SOCKET, http://HOST:PORT or https://HOST:PORT"
+        if "," in text:  # as uWSGI's http:ADDRESS,HOST
+            raise ValueError(f"write to=ADDRESS,host=NAME instead of {text!r}") from None
         raise ValueError(f"the address of an application is {expected}, not {text!r}") from None
     if url.target != "/":
         raise ValueError(f"{text!r}: the address of an application has no path")

@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.codecs import uwsgi_actions
 from rt_twisted.routes import Routes
 from rt_twisted.tap.build import build
 from rt_twisted.tap.options import Options
@@ -190,6 +191,7 @@ def test_words_that_are_not_supported_have_an_advice(tmp_path: Path) -> None:
     assert not any(advice(name) for name in {*SETTINGS, *ACCEPTED})
     documented = (ROOT / "docs" / "migrating.md").read_text()
     words = [name for name in INSTEAD if not name.startswith("websocket-")]
+    words += uwsgi_actions.INSTEAD
     assert [word for word in words if f"`{word}`" not in documented] == []
 
 
