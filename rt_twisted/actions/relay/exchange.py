@@ -21,7 +21,7 @@ from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.relay.body import BodyStart, RelayedBody
 from rt_twisted.actions.relay.request import RelayedRequest
 from rt_twisted.actions.relay.tunnel import open_tunnel
-from rt_twisted.actions.relay.upstream import RETRY, Upstream
+from rt_twisted.actions.relay.upstream import Upstream
 from rt_twisted.codecs.forwarding import Field, response_fields
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client_exchange import ClientExchange
@@ -134,7 +134,8 @@ class RelayedExchange:
         try:
             request = self._make(url)
             if request.upgrade and self._upstream.tunnels >= self._limits.tunnels:
-                raise HttpError(503, "too many websockets of the application", retry=RETRY)
+                retry = self._upstream.retry_seconds()
+                raise HttpError(503, "too many websockets of the application", retry=retry)
         except HttpError as refusal:
             self._end()
             self.exchange.refuse(refusal)
@@ -345,7 +346,7 @@ class RelayedExchange:
         """
         self._upstream.count_failure(cause, f"{text}: {reason}" if reason else text)
         self._cancel()
-        self.exchange.refuse(HttpError(status, text, retry=RETRY))
+        self.exchange.refuse(HttpError(status, text, retry=self._upstream.retry_seconds()))
 
     def _cancel(self) -> None:
         """

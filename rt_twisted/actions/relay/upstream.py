@@ -18,8 +18,9 @@ from rt_twisted.http.client import HttpClient
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.errors import HttpError
 
-RETRY = 2  # seconds after which a client that was refused may try again
+RETRY = 2  # seconds after which a client that was refused may try again, at the earliest
 TICK = 0.5  # seconds between two looks for requests that take too long
+MOST_AT_ONCE = 100  # requests that are refused before others get their turn (7 ms)
 LOG_SECONDS = 10.0  # between two log lines about a failing application
 
 _log = Logger()
@@ -52,13 +53,22 @@ class Upstream:
         urls: of its processes.
         trust: certificates of the authorities that may sign its own; None for the system's.
         metrics: where requests are counted.
+        spread: returns seconds between those given and twice as many, different with each call.
 
     Attributes:
         tunnels: websockets that are open.
     """
 
-    def __init__(self, reactor: Any, urls: Sequence[HttpUrl], trust: Any, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        urls: Sequence[HttpUrl],
+        trust: Any,
+        metrics: Metrics,
+        spread: Callable[[float], float],
+    ) -> None:
         self.reactor = reactor
+        self._spread = spread
         self.metrics = metrics
         self.client = HttpClient(reactor, trust, keep=10_000)
         self.tunnels = 0
@@ -79,6 +89,12 @@ class Upstream:
         first, self._next = self._next, (self._next + 1) % len(self._urls)
         return [*self._urls[first:], *self._urls[:first]]
 
+    def retry_seconds(self) -> float:
+        """
+        Return when a client that is refused may try again: not when all others do.
+        """
+        return self._spread(RETRY)
+
     def submit(self, request: WaitingRequest, limits: RelayLimits) -> None:
         """
         Start *request* now, or when it is its turn. Call `release` when it has ended.
@@ -95,7 +111,8 @@ class Upstream:
         if len(self._queue) >= limits.queue:
             self.unwatch(request)
             self.count_failure("refused", "too many requests wait")
-            raise HttpError(503, "too many requests wait for the application", retry=RETRY)
+            text = "too many requests wait for the application"
+            raise HttpError(503, text, retry=self.retry_seconds())
         self._queue[request] = None
 
     def release(self, request: WaitingRequest) -> None:
@@ -131,10 +148,14 @@ class Upstream:
     def _check(self) -> None:
         self._timer = None
         now = self.reactor.seconds()
-        for request in [one for one in self._timed if one.deadline <= now]:
+        late = [one for one in self._timed if one.deadline <= now]
+        # Those that wait come first: they would be sent when others end.
+        late.sort(key=lambda one: one not in self._queue)
+        for request in late[:MOST_AT_ONCE]:
             request.on_deadline()
         if self._timed and self._timer is None:
-            self._timer = self.reactor.callLater(TICK, self._check)
+            more = len(late) > MOST_AT_ONCE
+            self._timer = self.reactor.callLater(0.0 if more else TICK, self._check)
 
     def count_response(self, seconds: float) -> None:
         """
@@ -180,11 +201,13 @@ class Upstreams:
     Args:
         reactor: the reactor.
         metrics: where requests are counted.
+        spread: see `Upstream`.
     """
 
-    def __init__(self, reactor: Any, metrics: Metrics) -> None:
+    def __init__(self, reactor: Any, metrics: Metrics, spread: Callable[[float], float]) -> None:
         self._reactor = reactor
         self._metrics = metrics
+        self._spread = spread
         self._made: dict[tuple[object, ...], Upstream] = {}
 
     def get(self, urls: tuple[HttpUrl, ...], ca: str) -> Upstream:
@@ -198,7 +221,7 @@ class Upstreams:
         key = urls, ca
         if key not in self._made:
             trust = read_authorities(ca) if ca else None
-            self._made[key] = Upstream(self._reactor, urls, trust, self._metrics)
+            self._made[key] = Upstream(self._reactor, urls, trust, self._metrics, self._spread)
         return self._made[key]
 
 
@@ -206,7 +229,9 @@ def find_upstreams(context: Any) -> Upstreams:
     """
     Return the applications of all routes of *context*.
     """
-    make: Callable[[], Upstreams] = partial(Upstreams, context.reactor, context.hub.metrics)
+    hub = context.hub
+    spread = hub.admission.spread_retry
+    make: Callable[[], Upstreams] = partial(Upstreams, context.reactor, hub.metrics, spread)
     found: Upstreams = context.shared.get(Upstreams, make)
     return found
 

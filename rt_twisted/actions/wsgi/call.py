@@ -115,7 +115,7 @@ class ApplicationCall:
         if not threads.submit(self.run):
             self._metrics.wsgi_refused += 1
             self._body.close()
-            raise _busy()
+            raise _busy(self._context)
         if not self.exchange.answered:
             self._timer = self._reactor.callLater(self._context.wsgi.timeout, self._on_timeout)
 
@@ -133,7 +133,7 @@ class ApplicationCall:
         self._timer = None
         self._metrics.wsgi_timeouts += 1
         if self._withdraw():
-            refusal = _busy()
+            refusal = _busy(self._context)
         else:
             refusal = HttpError(504, "the application has not answered in time")
             _log.warn(
@@ -391,8 +391,9 @@ class ApplicationCall:
         self._head_used = True
 
 
-def _busy() -> HttpError:
-    return HttpError(503, "all threads of the application are busy", retry=1)
+def _busy(context: ActionContext) -> HttpError:
+    retry = context.hub.admission.spread_retry(1)
+    return HttpError(503, "all threads of the application are busy", retry=retry)
 
 
 def _place_of(thread: int) -> str:

@@ -443,6 +443,24 @@ def test_queue() -> None:
     assert len(app.wires) == 1
 
 
+def test_requests_that_wait_too_long_are_not_sent() -> None:
+    """
+    When their time is over they are refused, and do not come back all at once.
+    """
+    limits = make_relay_limits(connections=1, timeout=10.0)
+    app = Application(ROUTE, relay=limits)
+    callers = [app.call(get(b"/a", b"Accept: text/event-stream\r\n")) for _ in range(250)]
+    app.wait(12)
+    app.accept()
+    answers = [only for caller in callers for only in caller.responses()]
+    assert len(answers) == 250
+    assert all(b": 504 " in answer.body for answer in answers)
+    retries = {int(answer.body.rpartition(b"retry: ")[2]) for answer in answers}
+    assert len(retries) > 200 and min(retries) >= 2000 and max(retries) <= 4000
+    assert len(app.wires) == 1
+    assert app.metrics.relay_timeouts == 250
+
+
 def test_body_limit() -> None:
     """
     413, by the declared length or by what has come.
@@ -745,6 +763,7 @@ def test_whole_handed_over_response() -> None:
         ("^/ http:127.0.0.1:0", "the address of an application"),
         ("^/ http:127.0.0.1:80/path", "no path"),
         ("^/ http", "needs to="),
+        ("^/ http:127.0.0.1:8181,shop.example", "write to=ADDRESS,host=NAME instead of '127.0"),
         ("^/ http:to=a,strip=b", "strip="),
         ("^/ http:to=a,ca=/nowhere", "ca="),
         ("^/ http:to=https://a,ca=/nowhere", "ca=/nowhere: No such file"),

@@ -270,7 +270,7 @@ def test_more_requests_than_may_wait() -> None:
 
     assert first.responses() == second.responses() == []
     (found,) = third.responses()
-    assert (found.status, found.headers["retry-after"]) == (503, "1")
+    assert (found.status, found.headers["retry-after"]) == (503, "2")
     assert place.hub.metrics.wsgi_refused == 1
 
 

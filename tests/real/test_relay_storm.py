@@ -1,0 +1,346 @@
+"""
+Many clients of an application behind the daemon: it hangs, is killed and comes back, and some
+clients are slow. Others are served meanwhile.
+
+RT_EVENT_SOURCES sets how many clients reconnect (5000 for the full figure), RT_SUBSCRIBERS how
+many have their messages meanwhile (1000). The figures are logged: `pytest --log-cli-level=INFO`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.conftest import Serve, Server, StartDaemon, free_port
+from tests.real.test_relay import ask, gunicorn
+
+_log = logging.getLogger(__name__)
+
+EVENT_SOURCES = int(os.environ.get("RT_EVENT_SOURCES", "500"))
+SUBSCRIBERS = int(os.environ.get("RT_SUBSCRIBERS", "100"))
+PLACES = 32
+PAUSE = 0.1  # seconds between two messages
+LENGTH = re.compile(rb"(?i)\ncontent-length: ([0-9]+)")
+RETRY = re.compile(rb"retry: ([0-9]+)")
+
+APPLICATION = """
+import asyncio, sys
+from contextlib import suppress
+
+peak = running = 0
+
+async def serve(reader, writer):
+    with suppress(EOFError):
+        await serve_all(reader, writer)
+    writer.close()
+
+async def serve_all(reader, writer):
+    global peak, running
+    while head := await reader.readuntil(b"\\r\\n\\r\\n"):
+        running += 1
+        peak = max(peak, running)
+        body = b"%d" % peak
+        await asyncio.sleep(0.005)
+        more = b"" if b" /peak " in head else b"X-Accel-Redirect: /-/sse/room\\r\\n"
+        writer.write(b"HTTP/1.1 200 OK\\r\\n%sContent-Length: %d\\r\\n\\r\\n%s"
+                     % (more, len(body), body))
+        running -= 1
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]), backlog=1000)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+class EventSource:
+    """
+    A client that reconnects as a browser does, when its stream ends and after `retry`.
+
+    Args:
+        port: of the daemon.
+        path: of the stream.
+    """
+
+    def __init__(self, port: int, path: str) -> None:
+        self.times: list[float] = []  # of its messages
+        self.messages: list[bytes] = []
+        self.live = asyncio.Event()  # it has got a position
+        self.attempts = 0
+        self._port = port
+        self._path = path
+
+    async def run(self) -> None:
+        """
+        Be connected until cancelled.
+        """
+        while True:
+            self.attempts += 1
+            retry = 2.0
+            with suppress(OSError, EOFError):
+                retry = await self._once() or retry
+            self.live.clear()
+            await asyncio.sleep(retry)
+
+    async def _once(self) -> float:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            writer.write(
+                b"GET %s HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n"
+                % self._path.encode()
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 "), head  # another status ends it for ever
+            length = LENGTH.search(head)
+            if length is not None:  # of a stream that ends at once
+                retry = RETRY.search(await reader.readexactly(int(length[1])))
+                return int(retry[1]) / 1000 if retry else 0.0
+            while line := await reader.readline():
+                if line.startswith(b"data: "):
+                    self.messages.append(line[6:].strip())
+                    self.times.append(time.time())
+                elif line.startswith(b"id: "):
+                    self.live.set()
+        finally:
+            await close(writer)
+        return 0.0
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """
+    Close a connection.
+    """
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+@asynccontextmanager
+async def clients(port: int, path: str, count: int) -> AsyncIterator[list[EventSource]]:
+    """
+    Connect that many clients, and disconnect them in the end.
+    """
+    sources = [EventSource(port, path) for _ in range(count)]
+    tasks = [asyncio.create_task(source.run()) for source in sources]
+    try:
+        yield sources
+        failed = [task for task in tasks if task.done()]
+        assert not failed, failed[0].exception()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def all_live(sources: list[EventSource]) -> None:
+    """
+    Wait until all *sources* have their streams.
+    """
+    for source in sources:
+        await source.live.wait()
+
+
+class Publisher:
+    """
+    Publishes numbers, one at a time.
+
+    Args:
+        front: the daemon.
+    """
+
+    def __init__(self, front: Server) -> None:
+        self.sent: list[float] = []  # when
+        self._front = front
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            now, number = time.time(), len(self.sent)
+            status = await asyncio.to_thread(
+                ask, self._front, f"/publish?channel=news&message={number}", "POST", b""
+            )
+            assert status[0] == 200
+            self.sent.append(now)
+            await asyncio.sleep(PAUSE)
+
+    async def end(self, subscribers: list[EventSource], note: str) -> None:
+        """
+        Stop; check that all *subscribers* have all messages once, and print how late.
+        """
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        wanted = [b"%d" % number for number in range(len(self.sent))]
+        for subscriber in subscribers:
+            while len(subscriber.messages) < len(wanted):
+                await asyncio.sleep(0.01)
+            assert subscriber.messages[: len(wanted)] == wanted
+            assert subscriber.attempts == 1
+        late = sorted(
+            when - sent
+            for subscriber in subscribers
+            for when, sent in zip(subscriber.times, self.sent, strict=False)
+        )
+        middle, most, last = (late[int(len(late) * share / 100)] * 1e3 for share in (50, 99, 99.9))
+        figures = "%s: %d messages, ms after the POST began: median %.1f, p99 %.1f, p99.9 %.1f"
+        _log.info(figures, note, len(late), middle, most, last)
+
+
+def connections_to(port: int) -> int:
+    """
+    Return how many connections the daemon has to the application at *port*.
+    """
+    wanted, established = f":{port:04X}", "01"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(each[2].endswith(wanted) and each[3] == established for each in lines)
+
+
+def allow_files(count: int) -> None:
+    """
+    Raise the limit of open files of this process and its children, or skip the test.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"needs {count} open files: ulimit -n")
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+@pytest.mark.limit(240)
+def test_application_is_hung_dead_and_back(
+    serve: Serve, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """
+    The application is asked at most 32 questions at once, all clients come back when it does, and
+    each gets the next message once. Others get all of theirs meanwhile.
+    """
+    allow_files(2 * EVENT_SOURCES + SUBSCRIBERS + 1000)
+    port = free_port()
+    (tmp_path / "application.py").write_text(APPLICATION)
+    command = [sys.executable, str(tmp_path / "application.py"), str(port)]
+    application = serve(command, port)
+    front = daemon(
+        "--internal-route=^/-/sse/(.+)$ sse:$1",
+        "--route=^/direct$ sse:news",
+        "--route=^/publish$ publish",
+        f"--route=^/ http:127.0.0.1:{port}",
+        f"--upstream-connections={PLACES}",
+        "--upstream-timeout=2s",
+        f"--max-readers={EVENT_SOURCES + SUBSCRIBERS + 100}",
+    )
+
+    async def test() -> None:
+        async with clients(front.port, "/direct", SUBSCRIBERS) as subscribers:
+            await all_live(subscribers)
+            before = Publisher(front)
+            await asyncio.sleep(5)
+            await before.end(subscribers, "without")
+            for subscriber in subscribers:
+                subscriber.messages.clear()
+                subscriber.times.clear()
+            publisher, most = Publisher(front), 0
+            application.send(signal.SIGSTOP)
+            async with clients(front.port, "/events", EVENT_SOURCES) as sources:
+                for _ in range(50):
+                    most = max(most, connections_to(port))
+                    await asyncio.sleep(0.1)
+                application.kill(signal.SIGKILL)
+                await asyncio.sleep(5)
+                assert not any(source.live.is_set() for source in sources)
+                await asyncio.to_thread(application.start)
+                since = time.monotonic()
+                await all_live(sources)
+                took = time.monotonic() - since
+                attempts = sum(source.attempts for source in sources)
+                status, peak, _ = await asyncio.to_thread(ask, front, "/peak")
+                await publisher.end(subscribers, "beside the clients that reconnect")
+                await asyncio.to_thread(ask, front, "/publish?channel=room&message=x", "POST", b"")
+                for source in sources:
+                    while not source.messages:
+                        await asyncio.sleep(0.01)
+                figures = "%d clients were back after %.1f s, by %d requests; at most %d at once"
+                _log.info(figures, len(sources), took, attempts, int(peak))
+                assert status == 200
+                assert [source.messages for source in sources] == [[b"x"]] * len(sources)
+                assert int(peak) <= PLACES
+                assert most <= PLACES
+
+    run(test())
+
+
+@pytest.mark.limit(120)
+def test_slow_clients_beside_subscribers(serve: Serve, daemon: StartDaemon) -> None:
+    """
+    A slow upload and a slow download go through the daemon while subscribers get all of their
+    messages, and both are complete in the end.
+    """
+    allow_files(2 * SUBSCRIBERS + 1000)
+    application = gunicorn(serve)
+    front = daemon(
+        "--route=^/direct$ sse:news",
+        "--route=^/publish$ publish",
+        f"--route=^/ http:127.0.0.1:{application.port}",
+        f"--max-readers={SUBSCRIBERS + 100}",
+    )
+    transferring = asyncio.Event()
+
+    async def upload() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        head = (
+            b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+        )
+        writer.write(head + b"\r\n")
+        while transferring.is_set():
+            writer.write(b"100\r\n" + b"x" * 256 + b"\r\n")
+            await asyncio.sleep(0.02)
+        writer.write(b"0\r\n\r\n")
+        received = await reader.read()
+        await close(writer)
+        return received
+
+    async def download() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port, limit=2048)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        got = 0
+        while piece := await reader.read(4096):
+            got += len(piece)
+            if transferring.is_set():
+                await asyncio.sleep(0.02)
+        await close(writer)
+        return length - got
+
+    async def test() -> None:
+        async with clients(front.port, "/direct", SUBSCRIBERS) as subscribers:
+            await all_live(subscribers)
+            transferring.set()
+            uploading = asyncio.create_task(upload())
+            downloading = asyncio.create_task(download())
+            publisher = Publisher(front)
+            await asyncio.sleep(8)
+            await publisher.end(subscribers, "beside a slow upload and a slow download")
+            assert not uploading.done() and not downloading.done()
+            transferring.clear()
+            echoed, missing = await uploading, await downloading
+            assert echoed.startswith(b"HTTP/1.1 200 ") and echoed.count(b"x" * 256) > 10
+            assert missing == 0
+
+    run(test())
