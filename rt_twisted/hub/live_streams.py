@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence, Set
 
 from twisted.internet.interfaces import IReactorTime
 
-from rt_twisted.brokers.interfaces import IBroker, IHistory
+from rt_twisted.brokers.interfaces import IBroker, IClaims, IHistory
 from rt_twisted.hub.channel_table import ChannelTable
 from rt_twisted.hub.limits import HubLimits
 from rt_twisted.hub.live_bundles import end_all
+from rt_twisted.hub.live_directory import LiveAnnouncer
 from rt_twisted.hub.live_memory import LiveMemory
 from rt_twisted.hub.publishers import Publishers
 from rt_twisted.model.message import Draft, Mark, Message, Newest
@@ -33,6 +34,7 @@ class LiveStreams:
     Attributes:
         publishers: the publishers on this node.
         limits: return the present limits.
+        shared: other nodes may have live streams, too.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class LiveStreams:
         limits: Callable[[], HubLimits],
     ) -> None:
         self.publishers = Publishers(broker, clock, broker.publish)
+        self.shared = IClaims.providedBy(broker)
+        self._announcer = LiveAnnouncer(broker.publish) if self.shared else None
         self._history: IHistory | None = IHistory(broker, None)
         self._clock = clock
         self._channels = channels
@@ -100,6 +104,9 @@ class LiveStreams:
         Nodes that were killed announce no end, so each node ends its viewers by its own clock.
         """
         self.publishers.check()
+        if self._announcer is not None:
+            own = tuple([name for name in self.names("") if name in self.publishers])
+            self._announcer.announce(own, self._clock.seconds())
         limits = self.limits()
         oldest = self._clock.seconds() - limits.live_timeout - limits.live_grace
         for name in tuple(self._memory):

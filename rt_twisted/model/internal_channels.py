@@ -8,7 +8,8 @@ from __future__ import annotations
 REVOKED = "rt revoked"  # which tokens are revoked
 ACTS = "rt acts"  # administrative acts, and the answers to them
 CLOSED = "rt grip"  # channels whose held streams end
-INTERNAL = frozenset((REVOKED, ACTS, CLOSED))
+STREAMS = "rt streams"  # the live streams of each node
+INTERNAL = frozenset((REVOKED, ACTS, CLOSED, STREAMS))
 _HELD = "grip "  # begins the names of the channels of held responses
 
 

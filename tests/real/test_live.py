@@ -4,11 +4,13 @@ Live streams over HTTP: ffmpeg publishes, curl and ffprobe look.
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
 from itertools import pairwise
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -307,6 +309,31 @@ def test_a_viewer_of_another_node_begins_at_a_keyframe(
         packets = probe(tmp_path / name)
         assert video(packets)[0].key
         assert largest_step(packets) < 0.09
+
+
+def test_the_streams_of_all_nodes_are_listed(
+    daemon: StartDaemon, redis: Server, camera: Camera
+) -> None:
+    """
+    Also by a node on which nobody views them, and until they end.
+    """
+    lists = "--route=GET ^/live.json$ streams:ca"
+    here, there = node(daemon, redis, lists, *QUICK), node(daemon, redis, lists, *QUICK)
+
+    def listed(server: Server) -> list[str]:
+        with urlopen(f"{server.url}/live.json", timeout=PATIENCE) as response:
+            names: list[str] = json.load(response)["streams"]
+        return names
+
+    assert listed(there) == []
+    publisher = camera(f"{here.url}/cam.webm", 4)
+    wait_for(lambda: listed(there) == ["m"])
+    assert listed(here) == ["m"]
+    third = node(daemon, redis, lists, *QUICK)
+    assert listed(third) == ["m"]  # its first list waits for the other nodes
+
+    assert output(publisher) == ""
+    wait_for(lambda: listed(there) == listed(third) == [])
 
 
 def test_viewers_end_when_the_publishers_node_is_killed(

@@ -5,11 +5,13 @@ The action `streams`: which live streams there are.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
@@ -18,6 +20,42 @@ from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import viewer_keys
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.live_directory import INTERVAL, LiveDirectory
+from rt_twisted.hub.watch import watch_channel
+from rt_twisted.model.internal_channels import STREAMS
+from rt_twisted.model.message import Message
+
+_MARGIN = 0.5  # seconds that an announcement takes at most
+
+
+class OtherNodes:
+    """
+    Receives which live streams other nodes have, from the first request on.
+
+    Args:
+        context: the hub and the reactor.
+
+    Attributes:
+        directory: of the streams.
+    """
+
+    def __init__(self, context: ActionContext) -> None:
+        self.directory = LiveDirectory(context.hub.seconds)
+        self._clock = context.reactor
+        # Each node announces its streams at an interval.
+        self._known_at = self._clock.seconds() + INTERVAL + _MARGIN
+        watch_channel(context.hub, STREAMS, self._on_message)
+
+    @property
+    def known(self) -> Deferred[None]:
+        """
+        Return what fires when all nodes have announced their streams once.
+        """
+        delay = self._known_at - self._clock.seconds()
+        return deferLater(self._clock, delay) if delay > 0 else succeed(None)
+
+    def _on_message(self, message: Message) -> None:
+        self.directory.receive(message.data)
 
 
 @implementer(IAction)
@@ -27,8 +65,8 @@ class StreamsAction:
     List the live streams whose channels begin with a prefix: `streams:live/`.
 
     The response is JSON: `{"streams": ["cam"]}`, the names behind the prefix in order. These
-    are the streams that are published on this node, or viewed there; where clients need a
-    grant, only those that it covers.
+    are the streams of all nodes that share a broker; where clients need a grant, only those
+    that it covers.
 
     Args:
         context: the hub and the settings.
@@ -51,10 +89,24 @@ class StreamsAction:
         act = partial(self._answer, exchange)
         return granted(self.context, exchange, match, act, "streams")
 
-    def _answer(self, exchange: IExchange, match: Match) -> None:
+    def _answer(self, exchange: IExchange, match: Match) -> object:
         keys = viewer_keys(self.view_key)
         if keys is not None:
             keys.authorize_live(exchange)
-        names = filter(match.grant.covers, self.context.hub.live.names(self.prefix))
+        live = self.context.hub.live
+        if not live.shared:
+            self._list(exchange, match, live.names(self.prefix))
+            return None
+        nodes = self.context.shared.get(OtherNodes, partial(OtherNodes, self.context))
+        return nodes.known.addCallback(
+            lambda _: self._list(
+                exchange, match, nodes.directory.names(self.prefix) | {*live.names(self.prefix)}
+            )
+        )
+
+    def _list(self, exchange: IExchange, match: Match, channels: Iterable[str]) -> None:
+        if exchange.answered:
+            return
+        names = filter(match.grant.covers, channels)
         found = {"streams": sorted([name.removeprefix(self.prefix) for name in names])}
         exchange.answer(200, json.dumps(found).encode() + b"\n", "application/json", NO_STORE)
