@@ -105,8 +105,8 @@ class LiveStreams:
         """
         self.publishers.check()
         if self._announcer is not None:
-            own = tuple([name for name in self.names("") if name in self.publishers])
-            self._announcer.announce(own, self._clock.seconds())
+            # Without a viewer here, a node does not receive what it publishes.
+            self._announcer.announce(tuple(self.publishers.channels()), self._clock.seconds())
         limits = self.limits()
         oldest = self._clock.seconds() - limits.live_timeout - limits.live_grace
         for name in tuple(self._memory):

@@ -165,6 +165,13 @@ class Publishers:
         """
         return channel in self._held or channel in self._grace
 
+    def channels(self) -> list[str]:
+        """
+        Return the channels that publish on this node, or whose viewers wait for a publisher.
+        """
+        held = [name for name, (publisher, _) in self._held.items() if publisher.begun]
+        return [*held, *[name for name in self._grace if name not in self._held]]
+
     async def claim(
         self,
         channel: str,

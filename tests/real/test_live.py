@@ -326,7 +326,7 @@ def test_the_streams_of_all_nodes_are_listed(
         return names
 
     assert listed(there) == []
-    publisher = camera(f"{here.url}/cam.webm", 4)
+    publisher = camera(f"{here.url}/cam.webm", 8)
     wait_for(lambda: listed(there) == ["m"])
     assert listed(here) == ["m"]
     third = node(daemon, redis, lists, *QUICK)

@@ -98,10 +98,9 @@ class StreamsAction:
             self._list(exchange, match, live.names(self.prefix))
             return None
         nodes = self.context.shared.get(OtherNodes, partial(OtherNodes, self.context))
+        # The announcements of this node are among those that it receives.
         return nodes.known.addCallback(
-            lambda _: self._list(
-                exchange, match, nodes.directory.names(self.prefix) | {*live.names(self.prefix)}
-            )
+            lambda _: self._list(exchange, match, nodes.directory.names(self.prefix))
         )
 
     def _list(self, exchange: IExchange, match: Match, channels: Iterable[str]) -> None:

@@ -122,6 +122,6 @@ def test_nodes_are_bounded(count: int) -> None:
 
 def test_clients_cannot_name_the_channel() -> None:
     """
-    It is one of the daemon's own.
+    Only the daemon publishes there and subscribes to it.
     """
     assert is_unnamable(STREAMS)
