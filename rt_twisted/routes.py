@@ -77,6 +77,14 @@ WORDS: dict[str, str] = {
     "websocket": "rt_twisted.actions.websocket.action.WebSocketAction",
     "wsgi": "rt_twisted.actions.wsgi.action.WsgiAction",
 }
+# By the argument `as=`: live streams by websocket need parts that others do not load.
+BY_MODE = {
+    "websocket": {
+        "webm": "rt_twisted.actions.websocket.live_action.LiveViewerAction",
+        "mp4": "rt_twisted.actions.websocket.live_action.LiveViewerAction",
+        "auto": "rt_twisted.actions.websocket.live_action.LivePublisherAction",
+    }
+}
 DEFAULT = (
     "^/$ sse:page=try",
     "^/poll$ poll",
@@ -94,6 +102,8 @@ DEFAULT = (
     r"^/live\.js$ page:live.js",
     r"^/live\.json$ streams:live/",
     "^/live/?$ page:wall",
+    "^/live/[^/.]+$ page:player",  # before what does not answer GET: that is not loaded then
+    "^/live/[^/.]+/publish$ page:camera",
     r"^/live/([^/.]+)\.webm\.ws$ websocket:subscribe=live/$1,as=webm",
     r"^/live/([^/.]+)\.mp4\.ws$ websocket:subscribe=live/$1,as=mp4",
     r"^/live/([^/.]+)\.ws$ websocket:publish=live/$1,as=auto",
@@ -104,8 +114,6 @@ DEFAULT = (
     r"^/live/([^/.]+)(?:\.\w+)?$ istream:live/$1",
     r"^/live/([^/.]+)$ rtmp:live/$1",
     r"^/live/([^/.]+)$ rtsp:live/$1",
-    "^/live/[^/.]+$ page:player",
-    "^/live/[^/.]+/publish$ page:camera",
     # In any folder, and by the names of cyclone-sse's files: pages stay as they are.
     r"/jquery\.(sse|sse\.simple|eventsource)\.js$ page:jquery.sse.js",
 )
@@ -113,6 +121,7 @@ DEFAULT = (
 _RECOGNIZE = {"rtmp": is_rtmp, "rtsp": is_rtsp}
 _FILES = (LineWord.STATIC_MAP, LineWord.CHECK_STATIC)
 _PASSWORD = re.compile(r"(password|view_key)=(?:\\.|[^,\\])*")
+_MODE = re.compile(r"(?:^|,)as=([^,]*)")
 _URL_LOGIN = re.compile(r"://[^,]*@")
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 _TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
@@ -375,7 +384,7 @@ def _build(
     Returns:
         The action, and the context that it was given, if any.
     """
-    action_class = _find_class(word)
+    action_class = _find_class(word, text)
     bare = getattr(action_class, "bare", "")
     if "=" in text:
         pairs = split_arguments(text, bare)
@@ -412,7 +421,10 @@ def _build(
             raise ValueError(f"action {word!r} needs {name}=")
     if given:
         known = ", ".join(_written(one) for one in accepted if one.name not in provided)
-        raise ValueError(f"action {word!r} has no argument {next(iter(given))!r}; it has: {known}")
+        modes = f", and others with as={', '.join(BY_MODE[word])}" if word in BY_MODE else ""
+        raise ValueError(
+            f"action {word!r} has no argument {next(iter(given))!r}; it has: {known}{modes}"
+        )
     try:
         action = action_class(**arguments)
     except ValueError:
@@ -500,11 +512,19 @@ def mask_secrets(text: str) -> str:
     return _URL_LOGIN.sub("://***@", _PASSWORD.sub(r"\1=***", text))
 
 
-def _find_class(word: str) -> type[Any]:
+def _find_class(word: str, text: str = "") -> type[Any]:
+    """
+    Return the class of the action *word* with the arguments in *text*.
+    """
     instead = action_advice(word)
     if instead is not None:
         raise ValueError(f"uWSGI's action {word!r} is not supported: {instead}")
-    found = find_object("action", WORDS, word)
+    mode = _MODE.search(text)
+    modes = BY_MODE.get(word, {})
+    if mode is not None and modes and mode[1] not in modes:
+        raise ValueError(f"as= must be one of {', '.join(modes)}")
+    known = {**WORDS, word: modes[mode[1]]} if mode is not None and modes else WORDS
+    found = find_object("action", known, word)
     if not isinstance(found, type) or not is_dataclass(found):
         raise ValueError(f"{word} is not a dataclass that provides IAction")
     return found

@@ -149,10 +149,14 @@ def test_a_viewer_may_need_a_key() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("^/x$ websocket:as=webm", "as= needs one channel"),
-        ("^/x$ websocket:subscribe=a,publish=b,as=mp4", "as= needs one channel"),
+        ("^/x$ websocket:as=webm", "action 'websocket' needs subscribe="),
+        ("^/x$ websocket:subscribe=a,subscribe=b,as=webm", "subscribe= is given twice"),
+        (
+            "^/x$ websocket:subscribe=a,publish=b,as=mp4",
+            "action 'websocket' has no argument 'publish'",
+        ),
         ("^/x$ websocket:subscribe=a,as=mjpeg", "as= must be one of webm, mp4"),
-        ("^/x$ websocket:subscribe=a,wait=1", "burst=, wait=, behind= and view_key= need as="),
+        ("^/x$ websocket:subscribe=a,wait=1", "action 'websocket' has no argument 'wait'"),
     ],
 )
 def test_wrong_arguments(line: str, reason: str) -> None:
