@@ -402,6 +402,13 @@ class Hub:
             self.holders.add(subscriber, GrantHolder(grant, self._clock.seconds(), end, drop))
             self._expirations.set_end(subscriber, left, end)
 
+    def drop_grant(self, subscriber: Subscriber) -> None:
+        """
+        Forget the grant of *subscriber*, whose client has another connection now.
+        """
+        self.holders.discard(subscriber)
+        self._expirations.discard(subscriber)
+
     def add_channels(
         self,
         subscriber: Subscriber,

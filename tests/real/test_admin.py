@@ -18,11 +18,20 @@ from typing import Any
 import pytest
 
 from tests.real.conftest import PATIENCE, ROOT, Server, StartDaemon, free_port
+from tests.real.rabbit import rabbit  # noqa: F401  # a fixture
 from tests.real.redis_server import redis  # noqa: F401  # a fixture
 from tests.real.test_access import SECRET, request, token
 
 KEY = "admin" * 4
 OPTIONS = ("--allow=token", f"--token-key={SECRET}", f"--admin-key={KEY}")
+
+
+@pytest.fixture
+def request_fixture(request: pytest.FixtureRequest) -> Callable[[str], Any]:
+    """
+    Return what starts the broker that a test needs.
+    """
+    return request.getfixturevalue
 
 
 def ask(port: int, method: str, path: str, body: Any = None) -> Any:
@@ -48,15 +57,20 @@ def until(check: Callable[[], Any]) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.limit(90)
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
 def test_revocations_reach_all_workers_and_nodes(
-    daemon: StartDaemon,
-    redis: Server,  # noqa: F811
+    daemon: StartDaemon, request_fixture: Callable[[str], Any], kind: str
 ) -> None:
     """
     Within a second, for connected clients too; a node that starts later has them.
     """
-    broker = ("--broker=redis", f"--redis-port={redis.port}")
+    broker: tuple[str, ...]
+    if kind == "redis":
+        broker = ("--broker=redis", f"--redis-port={request_fixture('redis').port}")
+    else:
+        port = request_fixture("rabbit").port
+        broker = ("--broker=amqp", f"--amqp-port={port}", "--amqp-stream=revocations")
     one = daemon(*OPTIONS, *broker, "--workers=2")
     two = daemon(*OPTIONS, *broker)
     stolen = token(channels=["news"], jti="t1")

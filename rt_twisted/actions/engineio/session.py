@@ -358,6 +358,8 @@ class Session:
         """
         Make the websocket *transport* the session's; it counts as a subscriber already.
         """
+        if self._upgrade is not None:  # polling is drained for a while
+            self._context.hub.drop_grant(self.transport.subscriber)
         self.transport = transport
         self._counted = True
         self._registry.confirm(self)
