@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Any
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.json_size import MAX_VALUES, check_json_size
 
 INSTRUCT = "application/grip-instruct"
 PREFIX = "grip-"  # of the names of all headers of GRIP
@@ -222,13 +223,22 @@ def read_content(
     raise RemoteProtocolError(f"{place}: {name} is a text, {name}-bin is base64", status)
 
 
-def load_object(body: bytes, place: str, status: int = 400) -> dict[str, Any]:
+def load_object(
+    body: bytes, place: str, status: int = 400, most: int = MAX_VALUES
+) -> dict[str, Any]:
     """
     Return the JSON object in *body*.
 
+    Args:
+        body: the JSON text.
+        place: what it is, for errors.
+        status: of errors; with 400, that of too many values is 413.
+        most: values that it may have.
+
     Raises:
-        RemoteProtocolError: it has none.
+        RemoteProtocolError: it has none, or too many values.
     """
+    check_json_size(body, most, 413 if status == 400 else status)
     try:
         value = json.loads(body.decode())
     except (ValueError, RecursionError):

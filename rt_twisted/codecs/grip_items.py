@@ -13,8 +13,10 @@ from typing import Any
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.grip import GripResponse, load_object, read_content, read_response
+from rt_twisted.codecs.json_size import MAX_VALUES
 
 STREAM, RESPONSE, MESSAGE = "http-stream", "http-response", "ws-message"  # the formats
+VALUES_PER_ITEM = 40  # of an item with all formats and ten headers
 _FORMATS = (STREAM, RESPONSE, MESSAGE)
 _FIELDS = frozenset(("channel", "id", "prev-id", "formats", *_FORMATS))
 _FOLLOWED = {
@@ -57,9 +59,10 @@ def read_items(body: bytes, max_items: int) -> Sequence[GripItem]:
         max_items: in one request.
 
     Raises:
-        RemoteProtocolError: 400, it is malformed; 413, there are too many items.
+        RemoteProtocolError: 400, it is malformed; 413, there are too many items or values.
     """
-    items = load_object(body, "the body").get("items")
+    most = max(MAX_VALUES, VALUES_PER_ITEM * max_items)
+    items = load_object(body, "the body", most=most).get("items")
     if type(items) is not list or not items:
         raise RemoteProtocolError("items is a list of at least one item")
     if len(items) > max_items:

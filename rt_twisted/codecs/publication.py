@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.forms import MULTIPART, parse_form
-from rt_twisted.codecs.json_size import MAX_VALUES, has_too_many_values
+from rt_twisted.codecs.json_size import MAX_VALUES, check_json_size
 from rt_twisted.codecs.query import BRACKETED, BYTE_ORDER_MARK, FORM, is_json, media_type
 from rt_twisted.model.message import EXPIRE, GAP, POSITION, UNIT
 
@@ -124,8 +124,8 @@ def may_have_fields(content_type: str) -> bool:
 
 def _parse_json(kind: str, body: bytes, max_messages: int) -> list[Submission]:
     text = _text(body.removeprefix(BYTE_ORDER_MARK))
-    if has_too_many_values(text, max(MAX_VALUES, VALUES_PER_MESSAGE * max_messages)):
-        raise RemoteProtocolError(TOO_MANY_VALUES, 413)
+    most = max(MAX_VALUES, VALUES_PER_MESSAGE * max_messages)
+    check_json_size(text, most, 413, TOO_MANY_VALUES)
     if kind in LINES:
         lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         _check_count(len(lines), max_messages)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.json_size import has_too_many_values
+from rt_twisted.codecs.json_size import check_json_size
 
 MAX_FIELDS = 1000  # of a query, a form or a JSON object
 MAX_VALUES = 10_000  # of one field
@@ -89,8 +89,7 @@ def parse_fields(content_type: str, body: bytes) -> dict[str, list[str]]:
         if text.count("&") >= MAX_FIELDS:
             raise RemoteProtocolError("too many fields")
         return parse_query(text)
-    if has_too_many_values(text):
-        raise RemoteProtocolError("the JSON has too many values", 413)
+    check_json_size(text, status=413)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import Any
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.json_size import has_too_many_values
+from rt_twisted.codecs.json_size import check_json_size
 
 MAX_DEPTH = 64  # nested arrays and objects
 MAX_ATTACHMENTS = 64  # of one packet; their bytes are bounded in sum
@@ -147,8 +147,7 @@ def load(text: str) -> Any:
         RemoteProtocolError: *text* is not JSON, nested deeper than MAX_DEPTH, or has too many
             values.
     """
-    if has_too_many_values(text):
-        raise RemoteProtocolError("the JSON has too many values")
+    check_json_size(text)
     try:
         value = _strict(text)
     except (ValueError, RecursionError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.json_size import has_too_many_values
+from rt_twisted.codecs.json_size import check_json_size
 from rt_twisted.codecs.publication import Submission, load_json, parse_object
 
 MAX_ID_LENGTH = 64  # characters
@@ -102,8 +102,7 @@ def read_frame(data: bytes) -> dict[str, Any]:
     """
     try:
         text = data.decode().removeprefix("\ufeff")
-        if has_too_many_values(text):
-            raise RemoteProtocolError("the JSON has too many values")
+        check_json_size(text)
         value = load_json(text)
     except (ValueError, RecursionError):
         raise RemoteProtocolError("this is not JSON") from None

@@ -10,6 +10,7 @@ import pytest
 
 from rt_twisted.codecs import socketio, websocket_commands
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.grip_items import read_items
 from rt_twisted.codecs.json_size import MAX_VALUES, has_too_many_values
 from rt_twisted.codecs.publication import parse
 from rt_twisted.codecs.query import parse_fields
@@ -40,7 +41,7 @@ def test_values_are_counted_and_text_in_strings_is_not(text: str, expected: bool
 
 def test_every_protocol_refuses_them() -> None:
     """
-    Publish requests, lists of channels, commands on websockets and Socket.IO.
+    Publish requests, items of GRIP, lists of channels, commands on websockets and Socket.IO.
     """
     with pytest.raises(RemoteProtocolError, match="too many values") as refused:
         parse("application/json", f'{{"channel":"a","message":{MANY}}}'.encode(), {}, 1000)
@@ -51,3 +52,7 @@ def test_every_protocol_refuses_them() -> None:
         websocket_commands.read_frame(f'{{"channels":{MANY}}}'.encode())
     with pytest.raises(RemoteProtocolError, match="too many values"):
         socketio.load(MANY)
+    items = f'{{"items":[{{"channel":"a","formats":{MANY}}}]}}'.encode()
+    with pytest.raises(RemoteProtocolError, match="too many values") as refused:
+        read_items(items, 1000)
+    assert refused.value.status == 413
