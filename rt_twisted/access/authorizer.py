@@ -5,7 +5,7 @@ Asks the application what a client may do, and fails closed.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from rt_twisted.access.questions import (
     UnusableAnswer,
     read_answer,
 )
+from rt_twisted.access.weighed_cache import WeighedCache
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client import HttpClient, UpstreamRequest, fetch
@@ -31,6 +32,7 @@ from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.model.errors import Header, HttpError
 
 MAX_ANSWERS = 10_000  # that are kept
+MAX_ANSWER_BYTES = 32 << 20  # of all that are kept: one may have a thousand patterns
 MAX_WAITING = 10_000  # questions that wait for a slot
 FAILURES = 5  # in a row, from which on one question per second is sent
 PROBE = 1.0  # seconds between those
@@ -92,7 +94,7 @@ class Authorizer:
         self._timeout = timeout
         self._concurrency = concurrency
         self._count = count
-        self._answers: OrderedDict[bytes, tuple[AppAnswer, float]] = OrderedDict()
+        self._answers = WeighedCache[tuple[AppAnswer, float]](MAX_ANSWERS, MAX_ANSWER_BYTES)
         self._asked: dict[Question, AskedQuestion] = {}
         self._waiting: deque[AskedQuestion] = deque()
         self._running = 0
@@ -265,7 +267,7 @@ class Authorizer:
         key = question.digest()
         kept = self._answers.get(key)
         if kept is not None and self._is_over(*kept):
-            del self._answers[key]
+            self._answers.discard(key)
             return None
         return kept
 
@@ -273,14 +275,14 @@ class Authorizer:
         if not self._answers and not answer.fresh and not answer.stale:
             return
         key = question.digest()
-        self._answers.pop(key, None)
+        self._answers.discard(key)
         if answer.fresh or answer.stale:
-            self._answers[key] = answer, self._clock.seconds()
+            self._answers.put(key, (answer, self._clock.seconds()), answer.size)
         while self._answers:
-            oldest = next(iter(self._answers.values()))
-            if len(self._answers) <= MAX_ANSWERS and not self._is_over(*oldest):
+            oldest, kept = self._answers.oldest()
+            if not self._is_over(*kept):
                 break
-            self._answers.popitem(last=False)
+            self._answers.discard(oldest)
 
     def _is_over(self, answer: AppAnswer, since: float) -> bool:
         return bool(self._clock.seconds() >= since + answer.fresh + answer.stale)

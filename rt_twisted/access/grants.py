@@ -16,6 +16,7 @@ from rt_twisted.model.errors import HttpError
 MAX_NAMES = 1000  # of the channels, and of the patterns, of one grant
 MAX_NAME = 200  # characters of a name, a pattern, or a text such as `sub`
 MAX_INFO = 2048  # bytes of `info` as JSON
+SIZE, NAME_SIZE, PATTERN_SIZE = 600, 60, 160  # bytes of a grant, of each name and pattern in it
 LATEST = 253402300799.0  # the last second of the year 9999, in Unix time
 
 
@@ -112,6 +113,16 @@ class Grant:
         if not found:
             raise HttpError(403, f"the grant has no {name[:100]!r}")
         return found
+
+    @property
+    def size(self) -> int:
+        """
+        Return about how many bytes the grant takes.
+        """
+        patterns = [each.source for each in (*self.subscribe, *self.publish)]
+        names = [*self.channels, *self.asked, *self.asked_publish, *self.values.values()]
+        texts = sum(map(len, patterns)) + sum(map(len, names)) + len(self.info)
+        return SIZE + PATTERN_SIZE * len(patterns) + NAME_SIZE * len(names) + texts
 
     def is_valid_at(self, now: float, leeway: float) -> bool:
         """

@@ -20,6 +20,7 @@ from rt_twisted.model.errors import Header, HttpError
 SUBSCRIBE, PUBLISH = "subscribe", "publish"  # the actions that the application is asked about
 MAX_BODY = 65536  # bytes of a response
 MAX_REASON = 8192  # bytes of the body of a refusal that are passed on
+REFUSAL_SIZE = 1000  # bytes of a refusal without its headers and body
 PASSED = frozenset((401, 403, 404, 410, 429))  # statuses of refusals that are passed on
 MAX_KEPT = 300.0  # seconds for which an answer is kept at most
 _CLAIMS = {"x-user": "sub", "x-channels": "channels", "x-subscribe": "subscribe",
@@ -125,6 +126,17 @@ class AppAnswer:
     cookies: tuple[str, ...] = field(default=(), repr=False)
     fresh: float = 0.0
     stale: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """
+        Return about how many bytes the answer takes.
+        """
+        if self.grant is not None:
+            return self.grant.size
+        assert self.refusal is not None
+        headers = sum(len(name) + len(value) for name, value in self.refusal.headers)
+        return REFUSAL_SIZE + headers + len(self.refusal.body or b"")
 
 
 def read_answer(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from base64 import urlsafe_b64decode
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -31,10 +30,12 @@ from rt_twisted.access.gate import token_error
 from rt_twisted.access.grants import Grant, GrantError, read_grant
 from rt_twisted.access.interfaces import ITokenVerifier
 from rt_twisted.access.key_sets import KeySet
+from rt_twisted.access.weighed_cache import WeighedCache
 from rt_twisted.model.errors import HttpError
 
 MAX_TOKEN = 8192  # characters
 MAX_KNOWN = 10_000  # tokens that are recognized again
+MAX_KNOWN_BYTES = 32 << 20  # of their grants: one may have a thousand patterns
 MIN_SECRET = 32  # bytes (RFC 7518, 3.2)
 MIN_RSA_BITS = 2048
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
@@ -149,7 +150,7 @@ class TokenVerifier:
         self._versions = self._current_versions
         names = [key.name for key in self._keys] + [one.name for one in self._key_sets]
         self._names = frozenset(names)
-        self._known: OrderedDict[bytes, Grant] = OrderedDict()
+        self._known = WeighedCache[Grant](MAX_KNOWN, MAX_KNOWN_BYTES)
         self._jws = PyJWS()
         self.now = now
 
@@ -178,9 +179,7 @@ class TokenVerifier:
         if grant is None:
             grant = self._read(token)
             self._count()
-            self._known[digest] = grant
-            if len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
+            self._known.put(digest, grant, grant.size)
         now = self.now()
         if not grant.is_valid_at(now, self._leeway):
             self._refuse("it has expired" if now >= grant.expires else "it is not valid yet")

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from rt_twisted.access.authorizer import FAILURES, MAX_WAITING, Authorizer
+from rt_twisted.access.authorizer import FAILURES, MAX_ANSWER_BYTES, MAX_WAITING, Authorizer
 from rt_twisted.access.questions import (
     PUBLISH,
     SUBSCRIBE,
@@ -480,6 +480,31 @@ def test_answers_that_are_over_are_removed() -> None:
     asking.clock.advance(60)
     asking.ask("d")
     assert len(asking.authorizer._answers) == 1
+
+
+def test_large_answers_are_bounded_in_sum() -> None:
+    """
+    Answers of a thousand patterns, and long refusals, push earlier ones out.
+    """
+    asking = Asking()
+    body = json.dumps({"subscribe": [f"room-{number}-*" for number in range(1000)]}).encode()
+    headers = {"cache_control": "max-age=300", "content_type": "application/json"}
+    sizes = []
+    for number in range(300):
+        asking.ask(f"large-{number}")
+        asking.client.respond(200, body, **headers)
+        sizes.append(len(asking.authorizer._answers))
+    kept = max(sizes)
+    assert MAX_ANSWER_BYTES / 400_000 < kept < MAX_ANSWER_BYTES / 150_000
+    assert sizes[-1] == kept
+    asking.ask("large-299")
+    assert not asking.client.sent
+    refused = 0
+    for number in range(4000):
+        asking.ask(f"refused-{number}")
+        asking.client.respond(403, b"x" * 8192, cache_control="max-age=300")
+        refused = max(refused, len(asking.authorizer._answers))
+    assert refused < MAX_ANSWER_BYTES / 8192
 
 
 def test_digests_of_questions() -> None:

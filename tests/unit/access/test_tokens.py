@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from zope.interface import provider
 
-from rt_twisted.access.tokens import MAX_KNOWN, TokenKey, TokenVerifier
+from rt_twisted.access.tokens import MAX_KNOWN, MAX_KNOWN_BYTES, TokenKey, TokenVerifier
 from rt_twisted.model.errors import HttpError
 
 SECRET = "0123456789abcdef" * 4
@@ -310,6 +310,24 @@ def test_number_of_known_tokens_is_bounded() -> None:
     for number in range(MAX_KNOWN):
         by.verify(token({**CLAIMS, "jti": number}))
 
+    assert by.verify(first) is not grant
+
+
+def test_bytes_of_known_tokens_are_bounded() -> None:
+    """
+    Tokens of hundreds of patterns push earlier ones out sooner.
+    """
+    by = verifier()
+    first = token({**CLAIMS, "jti": "first"})
+    grant = by.verify(first)
+    patterns = [f"r{number}" for number in range(700)]
+    large = grant.size
+    number = 0
+    while large <= MAX_KNOWN_BYTES:
+        large += by.verify(token({**CLAIMS, "jti": number, "subscribe": patterns})).size
+        number += 1
+
+    assert number < MAX_KNOWN / 20
     assert by.verify(first) is not grant
 
 
