@@ -6,6 +6,12 @@ import { build } from "esbuild";
 
 const here = new URL(".", import.meta.url);
 const NAMES = ["realtime", "attributes", "jquery.sse", "live"];
+// Properties that stay between the modules of the client: neither the page, nor the server, nor
+// tabs with another version of the page use them.
+const INTERNAL = new RegExp(`^(${[
+  "after", "alive", "ask", "dog", "drop", "hear", "late", "lead", "leave", "lost", "off", "opened",
+  "post", "rest", "touch", "urls", "wants", "watch",
+].join("|")})$`);
 const out = new URL(process.argv[2] ?? "dist/", here);
 
 const beside = {  // the client is a file of its own, which pages may share
@@ -24,7 +30,8 @@ for (const name of NAMES) {
     format: name === "jquery.sse" ? "iife" : "esm",  // a plain script
     target: "es2022",
     plugins: name === "attributes" ? [beside] : [],
-    banner: { js: "/* rt_twisted's client, MIT: clients/js has the source */" },
+    mangleProps: name === "realtime" ? INTERNAL : undefined,
+    banner: { js: "/* rt_twisted, MIT: clients/js */" },
   });
 }
 if (!process.argv[2]) {

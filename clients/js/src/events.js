@@ -12,16 +12,14 @@ export function eventReader(take) {
     const lines = (rest + text).split("\n");
     rest = lines.pop();
     for (const ended of lines) {
-      const line = ended.endsWith("\r") ? ended.slice(0, -1) : ended;
+      const line = ended.replace(/\r$/, "");
       if (!line) {
         const whole = block;
         block = {};
         take(whole);
         continue;
       }
-      const colon = line.indexOf(":");
-      const name = colon < 0 ? line : line.slice(0, colon);
-      const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+      const [, name, value] = /^([^:]*)(?:: ?)?(.*)/s.exec(line);
       if (name === "data") block.data = block.data === undefined ? value : block.data + "\n" + value;
       else if (name === "event") block.type = value;
       else if (name === "id") block.id = value;

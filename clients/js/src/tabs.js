@@ -6,7 +6,7 @@ const BEAT = 2000;  // ms between two checks that the leader is alive
 const HIDDEN = 4;  // times as long in a hidden tab
 const MISSED = 3;  // requests without an answer until another tab takes over
 
-export const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
+export const canShare = () => globalThis.navigator?.locks && globalThis.BroadcastChannel;
 
 const hold = (name, signal, work) => navigator.locks
   .request(name, { signal }, work)
@@ -15,49 +15,43 @@ const hold = (name, signal, work) => navigator.locks
 /**
  * The channels and start positions of all tabs, for the leader. Its link is reopened when
  * they grow, from the earliest position that a tab needs.
+ *
+ * `wants(tab, wanted)` sets the channels of a tab; undefined if it is closed.
  */
-export class Leader {
-  #members = new Map();  // tab -> channels
-  #said = [];  // what tabs have received of channels since the last update
-  #link;
-  #later;
-  #timer;
-  #begun;  // the position with which the link was opened
-
-  constructor(link, later) {
-    this.#link = link;
-    this.#later = later;
-  }
-
-  /** Sets the channels of a tab; undefined if it is closed. */
-  wants(tab, wanted) {
-    if (wanted) this.#members.set(tab, Object.keys(wanted));
-    else this.#members.delete(tab);
-    this.#said.push(...Object.entries(wanted ?? {}));
-    this.#timer ??= setTimeout(() => this.#look(), COLLECT);
-  }
-
-  close() {
-    clearTimeout(this.#timer);
-    this.#link.close();
-  }
-
-  #look() {
-    this.#timer = undefined;
-    const channels = new Set([...this.#members.values()].flat());
-    let since = this.#link.since;
+export function makeLeader(link, later) {
+  const members = new Map();  // tab -> channels
+  let said = [];  // what tabs have received of channels since the last update
+  let timer;
+  let begun;  // the position with which the link was opened
+  const look = () => {
+    timer = undefined;
+    const channels = new Set([...members.values()].flat());
+    const { channels: known } = link;
+    let { since } = link;
     let behind = false;
-    for (const [channel, position] of this.#said.splice(0)) {
+    for (const [channel, position] of said) {
       // The link delivers these anyway: no earlier position is needed.
-      const known = this.#link.channels.includes(channel);
-      if (!channels.has(channel) || (known && !this.#later(this.#begun, position))) continue;
+      if (!channels.has(channel) || (known.includes(channel) && !later(begun, position))) continue;
       behind = true;
-      if (since === undefined || this.#later(since, position)) since = position;
+      if (since === undefined || later(since, position)) since = position;
     }
-    if (!behind && channels.size === this.#link.channels.length) return;
-    this.#begun = since;
-    this.#link.open([...channels].sort(), since);
-  }
+    said = [];
+    if (!behind && channels.size === known.length) return;
+    begun = since;
+    link.open([...channels].sort(), since);
+  };
+  return {
+    wants(tab, wanted) {
+      if (wanted) members.set(tab, Object.keys(wanted));
+      else members.delete(tab);
+      said.push(...Object.entries(wanted ?? {}));
+      timer ??= setTimeout(look, COLLECT);
+    },
+    close() {
+      clearTimeout(timer);
+      link.close();
+    },
+  };
 }
 
 /**

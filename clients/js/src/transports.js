@@ -3,7 +3,7 @@
 
 import { eventReader } from "./events.js";
 import { toMessage, withQuery } from "./message.js";
-import { unauthorized, watchdog } from "./wire.js";
+import { fault, unauthorized, watchdog } from "./wire.js";
 
 const POLL = 25;  // seconds
 const PING = 25_000;  // ms; proxies close connections on which the client sends nothing
@@ -20,7 +20,7 @@ async function watched(signal, ms, work) {
   try {
     return await work(dog);
   } catch (error) {
-    if (dog.late) throw Object.assign(new Error("nothing came in time"), { late: true });
+    if (dog.late) throw fault("nothing came in time", { late: true });
     throw error;
   } finally {
     dog.off();
@@ -29,7 +29,7 @@ async function watched(signal, ms, work) {
 
 /** A promise of the token after the one that expires; it fails if there is none. */
 async function renewed({ token }) {
-  if (!token.drop(token.get())) throw new Error("one token");
+  if (!token.drop(token.get())) throw fault("one token");
   return token.get();
 }
 
@@ -65,7 +65,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
     // The only header that a page can set.
     const socket = new WebSocket(url.replace(/^http/, "ws"), key ? ["realtime", `key.${packed(key)}`] : []);
     const waiting = new Map();  // publishes without an answer
-    const lost = () => Object.assign(new Error("lost"), { lost: true });
+    const lost = () => fault("lost", { lost: true });
     const say = (value) => socket.send(JSON.stringify(value));
     const pings = setInterval(() => { if (socket.readyState === 1) say({ type: "ping" }); }, PING);
     let numbers = 0;
@@ -98,11 +98,11 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
       for (const [, no] of waiting.values()) no(lost());
       outcome(reason);
     };
-    dog.signal.addEventListener("abort", () => ended(failed, new Error("given up")));
+    dog.signal.addEventListener("abort", () => ended(failed, fault("given up")));
     socket.onclose = ({ code, reason }) => {
       const retry = /^retry=(\d+)$/.exec(reason);
       if (retry) link.retry(+retry[1]);
-      ended(code === 1001 ? done : failed, new Error(`closed: ${code} ${reason}`));
+      ended(code === 1001 ? done : failed, fault(`closed: ${code} ${reason}`));
     };
     socket.onmessage = ({ data }) => {
       dog.touch(link.silence);
@@ -111,7 +111,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
       if (type === "message") link.message(toMessage({ ...said, id: position }));
       else if (type === "gap") link.gap(position);
       else if (type === "expire") renewed(link).then(show, () => {});
-      else if (type === "unsubscribed") ended(failed, new Error(type));
+      else if (type === "unsubscribed") ended(failed, fault(type));
       else if (type === "position") {
         // This message, or one before it, is the first.
         link.publish = publish;
@@ -121,7 +121,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
         const [yes, no] = waiting.get(id);
         waiting.delete(id);
         if (type === "ack") yes(position);
-        else no(Object.assign(new Error(`${said.status} ${said.reason}`), { status: said.status }));
+        else no(fault(`${said.status} ${said.reason}`, { status: said.status }));
       }
     };
     socket.onopen = () => { open = true; };

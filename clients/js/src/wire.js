@@ -12,28 +12,33 @@ export class Refused extends Error {
   }
 }
 
-/** The page's `token`: text, or a function that is called again when a token is refused. */
-export class Token {
-  #source;
-  #known;  // a promise, so that concurrent requests wait for the same token
-
-  constructor(source) {
-    this.#source = source;
-  }
-
-  get() {
-    if (this.#known) return this.#known;
-    const known = (async () => (typeof this.#source === "function" ? this.#source() : this.#source))();
-    known.catch(() => this.drop(known));
-    return (this.#known = known);
-  }
-
-  /** Drops the refused token `known` of `get`. Returns whether there may be another. */
-  drop(known) {
-    if (this.#known === known) this.#known = undefined;
-    return typeof this.#source === "function";
-  }
+/**
+ * The page's `token`: text, or a function that is called again when a token is refused.
+ *
+ * `get()` returns a promise of it. `drop(promise)` drops the refused one of `get`, and returns
+ * whether there may be another.
+ */
+export function makeToken(source) {
+  const renewable = typeof source === "function";
+  let known;  // a promise, so that concurrent requests wait for the same token
+  const drop = (refused) => {
+    if (known === refused) known = undefined;
+    return renewable;
+  };
+  return {
+    drop,
+    get() {
+      if (!known) {
+        const made = known = (async () => (renewable ? source() : source))();
+        made.catch(() => drop(made));
+      }
+      return known;
+    },
+  };
 }
+
+/** An error with further fields. */
+export const fault = (text, more) => Object.assign(new Error(text), more);
 
 export const unauthorized = (status) => status === 401 || status === 403;
 
@@ -58,9 +63,7 @@ export function asker(token, credentials) {
       const reason = (await response.text()).trim();
       if (unauthorized(status) && !fresh && token.drop(known)) continue;
       if (status < 500 && status !== 408 && status !== 429) throw new Refused(status, reason);
-      const error = new Error(`${status} ${reason}`);
-      error.after = 1000 * response.headers.get("Retry-After") || 0;
-      throw error;
+      throw fault(`${status} ${reason}`, { after: 1000 * response.headers.get("Retry-After") || 0 });
     }
   };
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Link } from "../src/link.js";
+import { makeLink } from "../src/link.js";
 import { Refused } from "../src/wire.js";
 
 /** A link over made-up transports; `until(n)` waits for the nth word it says. */
@@ -15,7 +15,7 @@ function make(order, transports) {
     state: (state, name) => tell(state, name),
     refused: ({ status }) => tell("refused", status),
   };
-  const link = new Link(order, transports, {}, told);
+  const link = makeLink(order, transports, {}, told);
   const until = async (count) => {
     while (said.length < count) await new Promise((done) => { wake = done; });
     return said;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 import { later } from "../src/position.js";
-import { Leader } from "../src/tabs.js";
+import { makeLeader } from "../src/tabs.js";
 
 mock.timers.enable({ apis: ["setTimeout"] });
 
@@ -18,7 +18,7 @@ function makeLink() {
 /** A leader told of `wants`, after its time to collect them. */
 function make(...wants) {
   const link = makeLink();
-  const leader = new Leader(link, later);
+  const leader = makeLeader(link, later);
   const tell = (...all) => {
     for (const [tab, wanted] of all) leader.wants(tab, wanted);
     mock.timers.tick(1000);

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { toMessage, withQuery } from "../src/message.js";
-import { asker, delay, Refused, Token, watchdog } from "../src/wire.js";
+import { asker, delay, Refused, makeToken, watchdog } from "../src/wire.js";
 
 const asked = [];
 const server = createServer((request, response) => {
@@ -24,7 +24,7 @@ after(() => server.close());
 
 test("a token that is not taken is asked for once more", async () => {
   const tokens = ["old", "good", "never"];
-  const ask = asker(new Token(async () => tokens.shift()));
+  const ask = asker(makeToken(async () => tokens.shift()));
   asked.length = 0;
   assert.equal(await (await ask(base)).text(), "hello");
   assert.equal(await (await ask(base)).text(), "hello");
@@ -33,16 +33,16 @@ test("a token that is not taken is asked for once more", async () => {
 
 test("a token that is never taken is the end", async () => {
   let calls = 0;
-  const ask = asker(new Token(() => `bad${calls += 1}`));
+  const ask = asker(makeToken(() => `bad${calls += 1}`));
   await assert.rejects(ask(base), (error) => error instanceof Refused && error.status === 401);
   assert.equal(calls, 2);
-  await assert.rejects(asker(new Token("bad"))(base), Refused);
-  await assert.rejects(asker(new Token())(`${base}/bad`), { status: 400, message: "400 no channel" });
+  await assert.rejects(asker(makeToken("bad"))(base), Refused);
+  await assert.rejects(asker(makeToken())(`${base}/bad`), { status: 400, message: "400 no channel" });
 });
 
 test("who is refused at the same time waits for the same new one", async () => {
   const tokens = ["old", "good", "never"];
-  const token = new Token(async () => tokens.shift());
+  const token = makeToken(async () => tokens.shift());
   const ask = asker(token);
   const answers = await Promise.all([ask(base), ask(base), ask(base)]);
   assert.ok(answers.every((answer) => answer.ok));
@@ -51,7 +51,7 @@ test("who is refused at the same time waits for the same new one", async () => {
 
 test("a token that could not be had is asked for again", async () => {
   let calls = 0;
-  const token = new Token(() => {
+  const token = makeToken(() => {
     calls += 1;
     if (calls === 1) throw new Error("offline");
     return "good";
@@ -61,7 +61,7 @@ test("a token that could not be had is asked for again", async () => {
 });
 
 test("a server that is busy says for how long", async () => {
-  await assert.rejects(asker(new Token())(`${base}/busy`), (error) => !(error instanceof Refused) && error.after === 3000);
+  await assert.rejects(asker(makeToken())(`${base}/busy`), (error) => !(error instanceof Refused) && error.after === 3000);
 });
 
 test("delays grow up to a bound, and are never less than the server wants", () => {
@@ -87,7 +87,7 @@ test("a watchdog barks when nothing comes, and not when it is told off", async (
 
 test("a watchdog rests while the page looks for a token", async () => {
   const dog = watchdog(new AbortController().signal, 5);
-  const ask = asker(new Token(() => new Promise((done) => setTimeout(done, 100, "good"))));
+  const ask = asker(makeToken(() => new Promise((done) => setTimeout(done, 100, "good"))));
   const resting = dog.rest(new Promise((done) => setTimeout(done, 100, "back")));
   assert.equal(await resting, "back");
   assert.ok(!dog.late);
