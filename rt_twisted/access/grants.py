@@ -137,12 +137,16 @@ ANYONE = Grant(subscribe=(Wildcard.of("*"),))
 ANY_PUBLISHER = Grant(publish=(Wildcard.of("*"),))  # the same, for publishing
 
 
-def read_grant(claims: Mapping[str, Any]) -> Grant:
+def read_grant(claims: Mapping[str, Any], verified_by: str = "") -> Grant:
     """
     Read the claims of a token, or those with which the application answers.
 
     Unknown claims are ignored. `sub` and `jti` may be whole numbers, as some libraries write
     them.
+
+    Args:
+        claims: by name.
+        verified_by: see `Grant`.
 
     Raises:
         GrantError: a claim has another type, or is too large.
@@ -158,6 +162,7 @@ def read_grant(claims: Mapping[str, Any]) -> Grant:
         issued=_time(claims, "iat", 0.0) if claims.get("iat") is not None else None,
         info=_info(claims),
         values={name: text for name, value in claims.items() if (text := _insertable(value))},
+        verified_by=verified_by,
     )
 
 

@@ -11,7 +11,7 @@ import json
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NoReturn
 
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
-from jwt.api_jws import PyJWS
+from jwt.algorithms import get_default_algorithms
 from jwt.exceptions import PyJWTError
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -151,7 +151,8 @@ class TokenVerifier:
         names = [key.name for key in self._keys] + [one.name for one in self._key_sets]
         self._names = frozenset(names)
         self._known = WeighedCache[Grant](MAX_KNOWN, MAX_KNOWN_BYTES)
-        self._jws = PyJWS()
+        self._key_names = {id(key): key.name for key in self._keys}
+        self._algorithms = get_default_algorithms()
         self.now = now
 
     def __eq__(self, other: object) -> bool:
@@ -189,8 +190,10 @@ class TokenVerifier:
         """
         Verify the signature of *token* and read its claims.
         """
-        head, payload = self._parts(token)
-        issuer = payload.get("iss") if type(payload.get("iss")) is str else ""
+        head, payload, signed, signature = self._parts(token)
+        issuer = payload.get("iss", "")
+        if type(issuer) is not str:
+            issuer = ""
         kid = head.get("kid")
         algorithm = head.get("alg")
         named = issuer if issuer in self._issuers else ""
@@ -201,17 +204,20 @@ class TokenVerifier:
         keys = [key for key in found if algorithm in key.algorithms]
         if not keys or type(algorithm) is not str:
             self._refuse("no key is set for its algorithm and issuer", kid, issuer)
-        if "crit" in head:
+        if "crit" in head or "b64" in head:  # an extension that is always critical (RFC 7797, 6)
             self._refuse("it has critical extensions", kid, issuer)
-        right = next((key for key in keys if self._is_signed(token, key, algorithm)), None)
-        if right is None:
+        verify = self._algorithms[algorithm].verify
+        for right in keys:
+            if _is_signed(verify, signed, right.key, signature):
+                break
+        else:
             self._refuse("its signature is wrong", kid, issuer)
         if payload.get("exp") is None:
             self._refuse("it has no exp", kid, issuer)
         if self._audiences and not self._audiences.intersection(_audiences(payload)):
             self._refuse("it is for another audience", kid, issuer)
         try:
-            return replace(read_grant(payload), verified_by=self._name_of(right))
+            return read_grant(payload, self._name_of(right))
         except GrantError as error:
             self._refuse(str(error), kid, issuer)
 
@@ -222,8 +228,9 @@ class TokenVerifier:
         return verified_by in self._names
 
     def _name_of(self, key: TokenKey) -> str:
-        if key in self._keys:
-            return key.name
+        name = self._key_names.get(id(key))
+        if name is not None:
+            return name
         return next(one.name for one in self._key_sets if key in one.keys)
 
     def _keys_of(self, key_set: KeySet, kid: object) -> list[TokenKey]:
@@ -238,24 +245,21 @@ class TokenVerifier:
             raise HttpError(503, "the keys of the issuer are being fetched", retry=FETCH_RETRY)
         return found
 
-    def _parts(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        parts = token.split(".")
-        if len(parts) == 3:
+    def _parts(self, token: str) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
+        """
+        Return head, payload, what is signed, and the signature (RFC 7515, 5.2).
+        """
+        signed, _, signature = token.rpartition(".")
+        first, dot, second = signed.partition(".")
+        if dot and "." not in second:
             try:
-                head, payload = _load(parts[0]), _load(parts[1])
+                head, payload, found = _load(first), _load(second), _decode(signature)
             except (ValueError, RecursionError):
                 pass
             else:
                 if type(head) is dict and type(payload) is dict:
-                    return head, payload
+                    return head, payload, signed.encode(), found
         self._refuse("it is not a signed JSON object (JWT)")
-
-    def _is_signed(self, token: str, key: TokenKey, algorithm: str) -> bool:
-        try:
-            self._jws.decode_complete(token, key.key, algorithms=[algorithm])
-        except (PyJWTError, ValueError, TypeError, RecursionError):
-            return False
-        return True
 
     def _refuse(self, reason: str, kid: object = None, issuer: object = None) -> NoReturn:
         _log.debug(
@@ -267,13 +271,29 @@ class TokenVerifier:
         raise token_error(reason)
 
 
+def _is_signed(
+    verify: Callable[[bytes, Any, bytes], bool], signed: bytes, key: Any, signature: bytes
+) -> bool:
+    try:
+        return verify(signed, key, signature)
+    except (PyJWTError, ValueError, TypeError):  # a signature of another length, for some keys
+        return False
+
+
+def _decode(part: str) -> bytes:
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
 def _load(part: str) -> Any:
-    text = urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    return json.loads(text.decode(), parse_constant=_refuse_constant)
+    return _read_json(_decode(part).decode())
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+# json.loads makes a decoder for each text.
+_read_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def _audiences(payload: dict[str, Any]) -> list[str]:

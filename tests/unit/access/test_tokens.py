@@ -198,6 +198,7 @@ def test_public_key_is_no_secret(rsa_key: rsa.RSAPrivateKey) -> None:
         (signed(b'{"exp": 1000600, "sub": []}'), "sub is not"),
         (signed(b'{"exp": 1000600}', crit=["exp"], exp=1), "critical"),
         (signed(b'{"exp": 1000600}', b64=True, crit=["b64"]), "critical"),
+        (raw({"alg": "HS256", "b64": False}, b'{"exp": 1000600}'), "critical"),
         (token() + ", Bearer " + token(), "not a signed JSON object"),
     ],
 )
