@@ -5,18 +5,23 @@ Subscribers and live publishers that have a grant, and how they are ended or los
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.hub.publishers import LivePublisher
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.net.slices import run_in_slices
 
 Granted = Subscriber | LivePublisher
+BATCHES = 20  # of clients that are ended, in a second
 RETRY = 1000  # milliseconds after which a client reconnects; up to twice as many
+
+_log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ class GrantHolders:
 
     def end_all(self, is_ended: Callable[[Any], bool], spread: float = 0.0) -> int:
         """
-        End the subscribers and publishers whose grants *is_ended* returns true for.
+        End the subscribers and publishers whose grants *is_ended* returns true for, later and in
+        slices: other clients are served in between.
 
         Args:
             is_ended: called with each grant.
@@ -88,16 +94,26 @@ class GrantHolders:
         Returns:
             How many they are.
         """
-        found = [one for one in self.items() if is_ended(one[1].grant)]
-        for subscriber, holder in found:
-            delay = random.uniform(0.0, spread) if spread else 0.0
-            self._clock.callLater(delay, self._end, subscriber, holder.grant)
+        found = [(one, holder.grant) for one, holder in self.items() if is_ended(holder.grant)]
+        random.shuffle(found)
+        batches = max(1, min(len(found), int(spread * BATCHES)))
+        for number in range(batches):
+            delay = spread * (number + random.random()) / batches
+            self._clock.callLater(delay, self._end_batch, found[number::batches])
         return len(found)
 
-    def _end(self, subscriber: Granted, grant: Any) -> None:
-        holder = self._holders.get(subscriber)
-        if holder is not None and holder.grant is grant:  # it was not renewed meanwhile
-            end_subscriber(subscriber, holder)
+    def _end_batch(self, batch: Sequence[tuple[Granted, Any]]) -> None:
+        run_in_slices(self._clock, self._ends(batch))
+
+    def _ends(self, batch: Sequence[tuple[Granted, Any]]) -> Generator[None, None, None]:
+        for subscriber, grant in batch:
+            holder = self._holders.get(subscriber)
+            if holder is not None and holder.grant is grant:  # it was not renewed meanwhile
+                try:
+                    end_subscriber(subscriber, holder)
+                except Exception:  # the others have to end all the same
+                    _log.failure("ending a client whose grant is over")
+            yield
 
 
 def end_subscriber(subscriber: Granted, holder: GrantHolder | None) -> None:
