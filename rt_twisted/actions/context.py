@@ -18,6 +18,7 @@ from rt_twisted.actions.handover import HandOver
 from rt_twisted.http.interfaces import IConnectionHandoff, IExchange
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.hub.live_peers import LivePeers
 from rt_twisted.metrics.snapshot import NO_OTHERS, Snapshot, StatsQuery
 from rt_twisted.model.message import Draft, PublishResult
 from rt_twisted.net.inbound_memory import InboundMemory
@@ -238,6 +239,14 @@ class ActionContext:
         What all clients together may inflate in one turn of the reactor.
         """
         return self.shared.get(InflateQuota, lambda: InflateQuota(self.reactor))
+
+    @property
+    def live_peers(self) -> LivePeers | None:
+        """
+        The other processes that share the broker of these channels; None if there cannot be any.
+        """
+        peers = self.shared.find(LivePeers)
+        return peers if peers is not None and peers.hub is self.hub else None
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """

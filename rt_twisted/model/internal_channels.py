@@ -9,7 +9,8 @@ REVOKED = "rt revoked"  # which tokens are revoked
 ACTS = "rt acts"  # administrative acts, and the answers to them
 CLOSED = "rt grip"  # channels whose held streams end
 STREAMS = "rt streams"  # the live streams of each node
-INTERNAL = frozenset((REVOKED, ACTS, CLOSED, STREAMS))
+LIVE = "rt live"  # which processes have listeners or sources, and what they answer about them
+INTERNAL = frozenset((REVOKED, ACTS, CLOSED, STREAMS, LIVE))
 _HELD = "grip "  # begins the names of the channels of held responses
 
 

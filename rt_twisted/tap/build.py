@@ -19,6 +19,7 @@ from rt_twisted.brokers import EMBEDDED
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.live_peers import LivePeers
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.metrics.memory import WorkerMemory, resident_memory
 from rt_twisted.metrics.responses import ResponseMetrics
@@ -230,6 +231,8 @@ def build_server(
         alone = options["broker"] in EMBEDDED
         bus = shared.get(AdminBus, partial(AdminBus, hub, reactor, revocations, alone))
         services.addService(bus)
+    if options["broker"] not in EMBEDDED:
+        services.addService(shared.get(LivePeers, partial(LivePeers, hub, reactor)))
     if sidecars is not None:
         services.addService(sidecars)
     return [file for file in (access_log.file, audit_file) if file is not None]

@@ -17,11 +17,14 @@ from rt_twisted.access.keys import Credentials, Keys
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
-from rt_twisted.actions.icecast.heads import newest_head
-from rt_twisted.actions.icecast.listeners import listeners_of_process
+from rt_twisted.actions.icecast.commands import (
+    kill_client,
+    kill_source,
+    listeners_of,
+    move_clients,
+)
 from rt_twisted.actions.icecast.mount import IcecastAction, has_password
-from rt_twisted.actions.icecast.mounts import base_url, live_mounts
-from rt_twisted.actions.icecast.sources import IcecastSources
+from rt_twisted.actions.icecast.mounts import base_url, counts_of, live_mounts, mount_of
 from rt_twisted.actions.icecast.status import (
     MountStatus,
     listeners_xml,
@@ -114,18 +117,18 @@ class IcecastAdminAction:
             await action.authorize(exchange, match)
         else:
             self._authorize(exchange)
-        source = self.context.shared.get(IcecastSources, IcecastSources).find(channel)
-        # A source sets its first title before it has sent audio.
-        if source is None and (not channel or await newest_head(self.context.hub, channel) is None):
+        counts = await counts_of(self.context, channel, now=True)
+        on_source = page in ("metadata", "killsource")
+        if not counts.has_source and (on_source or not counts.listeners):
             raise HttpError(400, "Source does not exist")  # the words of icecast2
         if page == "killsource":
-            if source is None:
-                raise HttpError(400, "the source is connected to another process")
-            source.kill()
+            if not await kill_source(self.context, channel):
+                raise HttpError(400, "Source does not exist")
             exchange.answer(200, response_xml("Source Removed", True), _XML, NO_STORE)
             return
         if page != "metadata":
-            exchange.answer(200, await self._on_listeners(exchange, page, mount), _XML, NO_STORE)
+            body = await self._on_listeners(exchange, page, mount, channel)
+            exchange.answer(200, body, _XML, NO_STORE)
             return
         if _parameter(exchange, "mode") not in (b"updinfo", b""):
             raise HttpError(400, "mode is updinfo")
@@ -139,26 +142,24 @@ class IcecastAdminAction:
             raise HttpError(503, str(error), retry=2) from None
         exchange.answer(200, response_xml("Metadata update successful", True), _XML, NO_STORE)
 
-    async def _on_listeners(self, exchange: IExchange, page: str, mount: str) -> bytes:
+    async def _on_listeners(
+        self, exchange: IExchange, page: str, mount: str, channel: str
+    ) -> bytes:
         """
-        Return the response to a command about the listeners of *mount* on this process.
+        Return the response to a command about the listeners of *mount*.
 
         Raises:
             HttpError: 400, a parameter is missing or wrong.
         """
-        channel = _channel_of(exchange, mount)
-        listeners = listeners_of_process(self.context)
+        context = self.context
         if page == "listclients":
-            now = self.context.reactor.seconds()
-            return listeners_xml(mount, listeners.of(channel), now)
+            return listeners_xml(mount, await listeners_of(context, channel))
         if page == "killclient":
             id = _parameter(exchange, "id").decode(errors="replace")
             if not id:
                 raise HttpError(400, "Missing parameter")
-            for listener in listeners.of(channel):
-                if str(listener.id) == id:
-                    listener.kill()
-                    return response_xml(f"Client {id} removed", True)
+            if await kill_client(context, channel, id):
+                return response_xml(f"Client {id} removed", True)
             return response_xml(f"Client {id} not found", False)
         destination = _parameter(exchange, "destination").decode(errors="replace")
         if not destination:
@@ -166,10 +167,10 @@ class IcecastAdminAction:
         to = _channel_of(exchange, destination)
         if to == channel:
             raise HttpError(400, "supplied mountpoints are identical")
-        head = await newest_head(self.context.hub, to) if to else None
-        if head is None:
+        destined = await mount_of(context, to)
+        if destined is None:
             raise HttpError(400, "No such destination")
-        listeners.move_all(channel, to, head.tracks[0].codec)
+        await move_clients(context, channel, to, destined.codec)
         return response_xml(f"Clients moved from {mount} to {destination}", True)
 
 

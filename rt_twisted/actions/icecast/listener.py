@@ -9,7 +9,8 @@ from typing import Any
 
 from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.icecast.listeners import listeners_of_process
+from rt_twisted.actions.icecast.commands import listeners_of_process
+from rt_twisted.actions.icecast.mounts import counts_of
 from rt_twisted.actions.subscription import (
     address_of,
     end_with_grant,
@@ -88,8 +89,12 @@ async def listen(
     """
     context.hub.admit(address_of(exchange, context))
     registry = listeners_of_process(context)
-    if options.most and registry.count(options.channel) >= options.most:
-        raise HttpError(503, "the mount has too many listeners", retry=10)
+    if options.most:
+        counts = await counts_of(context, options.channel)
+        if counts.listeners >= options.most:
+            raise HttpError(503, "the mount has too many listeners", retry=10)
+        if exchange.answered:
+            return
     agent = (exchange.header("user-agent") or "")[:MAX_AGENT]
     listener = registry.new(
         context.hub, exchange.path, options.channel, options.fallback, exchange.address, agent

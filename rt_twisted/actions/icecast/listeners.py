@@ -13,7 +13,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.icecast.heads import newest_head
 from rt_twisted.formats.icecast import CODECS, IcecastAudio
 from rt_twisted.hub.first_message import first_message
@@ -164,11 +163,12 @@ class IcecastListeners:
 
     Args:
         clock: the reactor.
+        before: the number before that of the first one.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, before: int = 0) -> None:
         self._clock = clock
-        self._next = 1
+        self._next = before + 1
         self._by_channel: dict[str, dict[int, Listener]] = {}  # the channel that they are sent
         self._wanted: dict[str, Callable[[], object]] = {}
         self._falling: list[Listener] = []  # their mounts have lost their sources
@@ -228,6 +228,22 @@ class IcecastListeners:
         Return the listeners that are sent *channel* now, in the order in which they came.
         """
         return tuple(self._by_channel.get(channel, {}).values())
+
+    def channels(self) -> Sequence[str]:
+        """
+        Return the channels that listeners are sent now.
+        """
+        return tuple(self._by_channel)
+
+    def kill(self, channel: str, id: str) -> bool:
+        """
+        Disconnect the listener of *channel* with this *id*; False if there is none.
+        """
+        for listener in self.of(channel):
+            if str(listener.id) == id:
+                listener.kill()
+                return True
+        return False
 
     def count(self, channel: str) -> int:
         """
@@ -310,14 +326,6 @@ def _settle_all(channel: str, listeners: Sequence[Listener]) -> None:
     for listener in listeners:
         if not listener.subscriber.closed:
             listener.settle(channel)
-
-
-def listeners_of_process(context: ActionContext) -> IcecastListeners:
-    """
-    Return the listeners of this process.
-    """
-    clock = context.reactor
-    return context.shared.get(IcecastListeners, lambda: IcecastListeners(clock))
 
 
 def _move_all(channel: str, listeners: Sequence[Listener], codec: str) -> None:

@@ -1,35 +1,136 @@
 """
-The mounts that have a source, found by the heads of their streams.
+The mounts that have a source, with their listeners, on all workers and nodes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.icecast.heads import newest_head
-from rt_twisted.actions.icecast.listeners import listeners_of_process
+from rt_twisted.actions.icecast.listeners import IcecastListeners
+from rt_twisted.actions.icecast.sources import IcecastSources
 from rt_twisted.actions.icecast.status import MountStatus
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.media.unit import Head
+
+MOUNTS = "icecast mounts"  # the question for these to other processes
+
+
+@dataclass(frozen=True, slots=True)
+class MountCounts:
+    """
+    What processes have of a mount.
+
+    Args:
+        listeners: how many.
+        has_source: whether it has one; it need not have sent audio.
+        status: what the source says; None before it has sent audio.
+    """
+
+    listeners: int
+    has_source: bool
+    status: MountStatus | None
+
+    def plus(self, other: MountCounts) -> MountCounts:
+        """
+        Return the sum with what other processes have.
+        """
+        return MountCounts(
+            self.listeners + other.listeners,
+            self.has_source or other.has_source,
+            self.status or other.status,
+        )
+
+
+NOTHING = MountCounts(0, False, None)
+
+
+async def live_mounts(context: ActionContext) -> list[MountStatus]:
+    """
+    Return the mounts that have a source, in the order of their channels.
+    """
+    found = await _all_counts(context)
+    return [
+        replace(counts.status, listeners=counts.listeners)
+        for _, counts in sorted(found.items())
+        if counts.status is not None
+    ]
+
+
+async def counts_of(context: ActionContext, channel: str, now: bool = False) -> MountCounts:
+    """
+    Return what all processes have of the mount that publishes to *channel*.
+
+    Args:
+        context: the hub and the settings.
+        channel: of the mount.
+        now: what others had a second ago does not do.
+    """
+    return (await _all_counts(context, now)).get(channel, NOTHING)
 
 
 async def mount_of(context: ActionContext, channel: str) -> MountStatus | None:
     """
     Return the mount that publishes to *channel*; None if it has no source.
     """
-    head = await newest_head(context.hub, channel)
-    about = dict(head.about) if head is not None else {}
-    if head is None or "mount" not in about:
+    counts = await counts_of(context, channel)
+    return replace(counts.status, listeners=counts.listeners) if counts.status else None
+
+
+def own_counts(context: ActionContext) -> dict[str, MountCounts]:
+    """
+    Return what this process has, by channel.
+    """
+    found = {}
+    sources = context.shared.find(IcecastSources)
+    for source in sources.all() if sources is not None else ():
+        found[source.channel] = MountCounts(0, True, _status_of(source.head()))
+    listeners = context.shared.find(IcecastListeners)
+    if listeners is None:
+        return found
+    for channel in listeners.channels():
+        counts = MountCounts(listeners.count(channel), False, None)
+        found[channel] = found.get(channel, NOTHING).plus(counts)
+    return found
+
+
+def packed(found: Mapping[str, MountCounts]) -> Sequence[Any]:
+    """
+    Return *found* as JSON, for another process.
+    """
+    return [
+        [channel, one.listeners, one.has_source, asdict(one.status) if one.status else None]
+        for channel, one in found.items()
+    ]
+
+
+async def _all_counts(context: ActionContext, now: bool = False) -> dict[str, MountCounts]:
+    peers = context.live_peers
+    ask = None if peers is None else peers.ask if now else peers.ask_often
+    others = await ask(MOUNTS) if ask is not None else ()
+    found = own_counts(context)
+    for channel, counts in _unpacked(others):
+        found[channel] = found.get(channel, NOTHING).plus(counts)
+    return found
+
+
+def _unpacked(found: Sequence[Any]) -> Iterable[tuple[str, MountCounts]]:
+    for item in found:
+        try:
+            channel, listeners, has_source, status = item
+            shown = MountStatus(**status) if status is not None else None
+            yield str(channel), MountCounts(int(listeners), bool(has_source), shown)
+        except (TypeError, ValueError):
+            continue  # of another version of the daemon
+
+
+def _status_of(head: Head | None) -> MountStatus | None:
+    if head is None:
         return None
     track = head.tracks[0]
-    listeners = listeners_of_process(context).count(channel)
-    return MountStatus(about, listeners, head.wall, track.channels, track.rate)
-
-
-async def live_mounts(context: ActionContext) -> list[MountStatus]:
-    """
-    Return the mounts whose streams this process receives, in the order of their channels.
-    """
-    found = [await mount_of(context, channel) for channel in sorted(context.hub.live.names(""))]
-    return [mount for mount in found if mount is not None]
+    return MountStatus(dict(head.about), 0, head.wall, track.channels, track.rate, track.codec)
 
 
 def base_url(exchange: IExchange) -> str:

@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.icecast.listeners import listeners_of_process
+from rt_twisted.actions.icecast.commands import listeners_of_process
 from rt_twisted.actions.icecast.source import (
     SourceOptions,
     about_of,

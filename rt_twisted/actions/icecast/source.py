@@ -16,9 +16,10 @@ from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import end_publisher
+from rt_twisted.actions.icecast.commands import add_source
 from rt_twisted.actions.icecast.source_connection import SourceConnection
 from rt_twisted.actions.icecast.source_run import SourceReader, SourceRun
-from rt_twisted.actions.icecast.sources import IcecastSources, Source
+from rt_twisted.actions.icecast.sources import Source
 from rt_twisted.actions.icecast.titles import watch_titles
 from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.ingest.intake import LiveIntake
@@ -121,17 +122,18 @@ def receive_audio(
     on_title = _title_publisher(context, options) if options.events else None
     numbering = SourceRun(run, reader, about, on_title)
     intake = LiveIntake(context, connection, publisher, numbering, reader=reader, request=request)
-    sources = context.shared.get(IcecastSources, IcecastSources)
     source = Source(
-        options.channel, lambda: publisher.lose("the source was ended by the administrator")
+        options.channel,
+        lambda: publisher.lose("the source was ended by the administrator"),
+        lambda: numbering.head,
     )
     watch = watch_titles(context.hub, options.channel, numbering.set_title)
 
     def ended(_: object) -> None:
         watch.detach(DisconnectReason.ENDED)
-        sources.remove(source)
+        remove()
 
-    sources.add(source)
+    remove = add_source(context, source)
     publisher.closed.addCallback(ended)
     return intake, numbering
 

@@ -90,6 +90,13 @@ class SourceRun:
         self._shown: str | None = None  # the title in the last head
         self._head: Head | None = None
 
+    @property
+    def head(self) -> Head | None:
+        """
+        Return the newest head; None before the first frame.
+        """
+        return self._head
+
     def set_title(self, title: str) -> None:
         """
         Use *title*, from `clean_title`, from now on.

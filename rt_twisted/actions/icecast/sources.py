@@ -4,8 +4,10 @@ The sources that are connected to this process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from rt_twisted.media.unit import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +18,12 @@ class Source:
     Args:
         channel: that it publishes to.
         kill: ends it.
+        head: returns its newest head; None before it has sent audio.
     """
 
     channel: str
     kill: Callable[[], object]
+    head: Callable[[], Head | None]
 
 
 class IcecastSources:
@@ -42,6 +46,12 @@ class IcecastSources:
         """
         if self._sources.get(source.channel) is source:
             del self._sources[source.channel]
+
+    def all(self) -> Sequence[Source]:
+        """
+        Return all sources.
+        """
+        return tuple(self._sources.values())
 
     def find(self, channel: str) -> Source | None:
         """

@@ -8,10 +8,10 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 from xml.sax.saxutils import escape, quoteattr
 
 SERVER_ID = "rt_twisted"
+_AUDIO_INFO = ("ice-bitrate", "ice-channels", "ice-samplerate")
 _XML_ONLY = {"public": "public", "user_agent": "agent"}
 
 
@@ -26,6 +26,7 @@ class MountStatus:
         started: when the source connected, in seconds since 1970.
         channels: of the audio; 0 if unknown.
         rate: samples per second; 0 if unknown.
+        codec: see `media.unit.Track`.
     """
 
     about: dict[str, str]
@@ -33,17 +34,25 @@ class MountStatus:
     started: float
     channels: int
     rate: int
+    codec: str
 
 
-class ShownListener(Protocol):
+@dataclass(frozen=True, slots=True)
+class ShownListener:
     """
     A listener, as scripts see it.
+
+    Args:
+        id: no other listener has it.
+        address: of the client.
+        agent: header `User-Agent`.
+        connected: seconds.
     """
 
     id: int
     address: str
     agent: str
-    since: float
+    connected: int
 
 
 def status_json(mounts: Sequence[MountStatus], base: str, started: float) -> bytes:
@@ -106,14 +115,13 @@ def mounts_xml(mounts: Sequence[MountStatus]) -> bytes:
     return "".join([*parts, "</icestats>\n"]).encode()
 
 
-def listeners_xml(mount: str, listeners: Sequence[ShownListener], now: float) -> bytes:
+def listeners_xml(mount: str, listeners: Sequence[ShownListener]) -> bytes:
     """
     Return the listeners of a mount as `/admin/listclients` has them.
 
     Args:
         mount: its path.
         listeners: in order.
-        now: seconds, of the same clock as `ShownListener.since`.
     """
     parts = [f'<?xml version="1.0"?>\n<icestats><source mount={quoteattr(mount)}>']
     parts.append(_elements({"Listeners": len(listeners)}))
@@ -121,7 +129,7 @@ def listeners_xml(mount: str, listeners: Sequence[ShownListener], now: float) ->
         fields = {
             "IP": listener.address,
             "UserAgent": listener.agent,
-            "Connected": round(now - listener.since),
+            "Connected": listener.connected,
             "ID": listener.id,
         }
         parts.append(f"<listener>{_elements(fields)}</listener>")
@@ -181,6 +189,10 @@ def _source(mount: MountStatus, base: str) -> dict[str, object]:
         "stream_start_iso8601": _iso(mount.started),
         "title": about.get("title"),
     }
+    for pair in about.get("audio_info", "").split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name in _AUDIO_INFO:  # butt names its bit rate only here
+            found[name] = _number(value)
     found = {name: value for name, value in found.items() if value is not None}
     found["dummy"] = None  # icecast2 has it, and scripts rely on the shape
     return found

@@ -259,13 +259,17 @@ def test_the_status_has_the_shape_of_icecast2() -> None:
     station = Station()
     assert "source" not in station.status()
 
-    station.source(headers=b"ice-genre: Jazz\r\nContent-Type: audio/mpeg\r\n").send(MP3 * 20)
+    about = b"ice-genre: Jazz\r\nContent-Type: audio/mpeg\r\n"
+    info = b"ice-audio-info: ice-bitrate=128;ice-channels=2;quality=x\r\n"
+    station.source(headers=about + info).send(MP3 * 20)
     station.turn()
     station.listener()
     source = station.status()["source"]
     assert isinstance(source, dict)
     assert source["listeners"] == 1
     assert source["genre"] == "Jazz"
+    assert (source["ice-bitrate"], source["ice-channels"]) == (128, 2)
+    assert "quality" not in source
     assert source["server_type"] == "audio/mpeg"
     assert source["listenurl"] == "https://a/a.mp3"
     assert source["stream_start_iso8601"]
