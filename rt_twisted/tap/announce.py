@@ -16,7 +16,13 @@ from rt_twisted.codecs.route_lines import BUILT_IN, parse_line, split_word
 TEST_PAGE = "/try"
 PROXIED = "haproxy:"  # begins the endpoint of a port with the PROXY protocol
 
-_SCHEMES = (("TLS ", "https"), ("ssl:", "https"), ("RTMP ", "rtmp"), ("RTSP ", "rtsp"))
+_SCHEMES = (
+    ("TLS ", "https"),
+    ("ssl:", "https"),
+    ("RTMP ", "rtmp"),
+    ("RTSP ", "rtsp"),
+    ("ICY ", "icy"),
+)
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # addresses that stand for all of them
 
 _log = Logger()

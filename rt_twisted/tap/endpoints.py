@@ -54,9 +54,11 @@ def make_endpoints(
 
         plain = _plain(options, reactor, port, address)
         yield f"RTMP port {port} of {address}", RtmpPortEndpoint(plain, options["port"])
-    if options["rtsp-port"] is not None:
-        port, address = options["rtsp-port"], _address(options["listen"])
-        yield f"RTSP port {port} of {address}", _plain(options, reactor, port, address)
+    for protocol in ("rtsp", "icy"):
+        port, address = options[f"{protocol}-port"], _address(options["listen"])
+        if port is not None:
+            where = f"{protocol.upper()} port {port} of {address}"
+            yield where, _plain(options, reactor, port, address)
     yield from _given(options, reactor, strings)
     if default is not None:
         yield default

@@ -97,6 +97,10 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("rtsp-port", "", values.port, help=
             "A further TCP port for all protocols, at the address of the plain port, for cameras "
             "and players that expect RTSP on 554 or 8554; 0 chooses a free one."),
+        Setting("icy-port", "", values.port, help=
+            "A further TCP port for all protocols, at the address of the plain port, for sources "
+            "of SHOUTcast, which connect to the port behind the one that they are given; 0 chooses "
+            "a free one."),
         Setting("dead-after", "90", values.some_seconds, help=
             "Close a connection whose peer has acknowledged nothing for this time."),
         Setting("stop-seconds", "5", values.seconds, reloadable=True, help=

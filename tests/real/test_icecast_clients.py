@@ -16,8 +16,9 @@ import pytest
 from tests.real.conftest import PATIENCE, StartDaemon, free_port, require
 from tests.real.live_programs import Camera, start, wait_for
 from tests.real.test_icecast import ROUTES, Station, listen
+from tests.real.test_icecast_links import shoutcast
 
-__all__ = ["start"]  # a fixture
+__all__ = ["shoutcast", "start"]  # fixtures
 
 SOUND = """
 settings.server.telnet.set(false)
@@ -26,6 +27,41 @@ thread.run(every=2., {sound.insert_metadata([("title", "By liquidsoap")])})
 output.icecast(FORMAT, host="127.0.0.1", port=PORT, password="hackme", mount="MOUNT",
   name="Liquid", sound)
 """
+# A sound card that records silence.
+ASOUND = """
+pcm.nothing { type null }
+pcm.!default {
+  type plug
+  slave.pcm { type file file /dev/null infile /dev/zero format raw slave.pcm nothing }
+  hint { show on description "silence" }
+}
+ctl.!default { type null }
+"""
+BUTT = """
+[main]
+server = radio
+num_of_srv = 1
+srv_ent = radio
+icy = about
+num_of_icy = 1
+icy_ent = about
+connect_at_startup = 1
+check_for_update = 0
+[radio]
+address = 127.0.0.1
+port = PORT
+password = hackme
+type = TYPE
+mount = live.mp3
+usr = source
+tls = 0
+[about]
+desc = Silence
+genre = Jazz
+url = http://radio.example/
+pub = 0
+"""
+SHOUTCAST, ICECAST = 0, 1  # `type` of butt
 
 
 @pytest.fixture
@@ -108,3 +144,29 @@ def test_mpd(station: Station, start: Camera, tmp_path: Path) -> None:
     wait_for(lambda: station.is_live("/live.ogg"))
     assert station.sources()[0]["server_name"] == "Mine"
     assert listen(f"{station.url}/live.ogg", 2)[1].startswith(b"OggS")
+
+
+@pytest.mark.parametrize("kind", [SHOUTCAST, ICECAST])
+def test_butt(shoutcast: Station, start: Camera, tmp_path: Path, kind: int) -> None:
+    """
+    The program with a window sends what a microphone records, to the port that it is given.
+    """
+    require("butt", "butt")
+    (tmp_path / ".asoundrc").write_text(ASOUND)
+    settings = tmp_path / "buttrc"
+    settings.write_text(BUTT.replace("PORT", str(shoutcast.port)).replace("TYPE", str(kind)))
+    screen = start("Xvfb", "xvfb", "-displayfd", "1", "-nolisten", "tcp")
+    assert screen.stdout is not None
+    shown_at = f"DISPLAY=:{screen.stdout.readline().decode().strip()}"
+    control = ("-p", str(free_port()))  # otherwise it has a port that another one may have
+    start("env", "coreutils", f"HOME={tmp_path}", shown_at, "butt", *control, "-c", settings)
+
+    wait_for(shoutcast.is_live)
+    [shown] = shoutcast.sources()
+    assert (shown["server_name"], shown["genre"]) == ("about", "Jazz")
+    assert 128 in (shown.get("bitrate"), shown.get("ice-bitrate"))
+    received = tmp_path / "received.mp3"
+    received.write_bytes(listen(f"{shoutcast.url}/live.mp3", 2)[1])
+    probe = [require("ffprobe", "ffmpeg"), "-v", "error", "-show_packets", str(received)]
+    done = subprocess.run(probe, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout.count("[PACKET]") > 20

@@ -84,9 +84,7 @@ def shoutcast(daemon: StartDaemon) -> Station:
     """
     port, second = two_ports()
     icy = "--route=^/- icecast-icy:mount=/live.mp3,password=hackme"
-    return Station(
-        daemon(icy, *ROUTES, f"--endpoint=tcp:{second}:interface=127.0.0.1", port=port).port
-    )
+    return Station(daemon(icy, *ROUTES, f"--icy-port={second}", port=port).port)
 
 
 def test_a_source_of_shoutcast(shoutcast: Station) -> None:

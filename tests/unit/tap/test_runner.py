@@ -161,6 +161,10 @@ def test_addresses(description: str, host: object, url: str) -> None:
             ("--listen=::", "--port=80", "--rtmp-port=1935"),
             "rtmp://[::]:1935/, http://[::]:80/; a page to try it: http://[::1]:80/try",
         ),
+        (
+            ("--route=^/a$ sse:a", "--port=80", "--icy-port=81"),
+            "icy://0.0.0.0:81/, http://0.0.0.0:80/",
+        ),
         (("--route=^/a$ sse:a",), "http://0.0.0.0:8888/"),
         (("--route=^/a$ sse:a", "--route=^/t page"), "http://0.0.0.0:8888/; a page"),
         (("--route=built-in", "--endpoint=unix:{folder}/a"), "unix:{folder}/a"),
