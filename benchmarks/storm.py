@@ -1,9 +1,10 @@
 """
 All subscribers reconnect at once: the time until the last one is served, and the latency of
-publishing meanwhile.
+publishing meanwhile. nginx with nchan has no limit of the rate: compare it with that of 0.
 
     python -m benchmarks.storm                 15,000 subscribers, several rates
     python -m benchmarks.storm --readers 1000 --rates 0,500
+    python -m benchmarks.storm --rates 0 --rounds 3 --nchan    in turn with nginx and nchan
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import selectors
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -23,10 +25,16 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import times
+from benchmarks.servers import nchan
+
 PER_ADDRESS = 5000  # connections from one source address; ports end at some 28,000
 IP_BIND_ADDRESS_NO_PORT = 24  # ip(7): connect chooses it, bind would search for seconds
 EVERY = 0.02  # seconds between two messages
-REQUEST = b"GET /?channels=%s HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
+REQUEST = b"GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
+SUBSCRIBE = "/?channels={}"  # the path of a channel
+PUBLISH = "/publish?channel={}"
+JOINED = b"\nid: "  # what a subscriber that has joined has received
 
 
 @dataclass(eq=False)
@@ -51,14 +59,23 @@ class Storm:
         count: number of clients.
         channel: that they subscribe to.
         reconnect: whether refused clients retry.
+        path: of a channel.
+        joined: what a subscriber that has joined has received.
     """
 
     def __init__(
-        self, port: int, count: int, channel: str = "news", reconnect: bool = True
+        self,
+        port: int,
+        count: int,
+        channel: str = "news",
+        reconnect: bool = True,
+        path: str = SUBSCRIBE,
+        joined: bytes = JOINED,
     ) -> None:
         self.clients = [StormClient(number) for number in range(count)]
         self._port = port
-        self._request = REQUEST % channel.encode()
+        self._request = REQUEST % path.format(channel).encode()
+        self._joined = joined
         self._reconnect = reconnect
         self._selector = selectors.EpollSelector()
         self._later: list[tuple[float, int]] = []
@@ -120,7 +137,7 @@ class Storm:
             return False
         data = connection.recv(65536)
         client.received += data
-        if b"\nid: " in client.received:
+        if self._joined in client.received:
             client.joined = time.monotonic() - self._start
             self._selector.unregister(connection)
             return True
@@ -146,12 +163,13 @@ class Publishing:
     Args:
         port: of the daemon.
         channel: of the messages.
+        path: of a channel.
     """
 
-    def __init__(self, port: int, channel: str = "news") -> None:
+    def __init__(self, port: int, channel: str = "news", path: str = PUBLISH) -> None:
         self.took: list[float] = []
         self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
-        self._channel = channel
+        self._path = path.format(channel)
         self._stopping = False
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -169,19 +187,24 @@ class Publishing:
         headers = {"Content-Type": "text/plain"}
         while not self._stopping:
             start = time.monotonic()
-            path = f"/publish?channel={self._channel}"
-            self._connection.request("POST", path, b"x" * 100, headers)
+            self._connection.request("POST", self._path, b"x" * 100, headers)
             self._connection.getresponse().read()
             self.took.append(time.monotonic() - start)
             time.sleep(EVERY)
 
 
-def start(port: int, *options: str) -> subprocess.Popen[bytes]:
+def daemon_command(port: int, *options: str) -> Sequence[str]:
     """
-    Start a daemon, and wait until it accepts connections.
+    Return the command line of a daemon.
     """
     twistd = str(Path(sys.executable).with_name("twistd"))
-    command = [twistd, "-n", "--pidfile=", "realtime", f"--port={port}", *options]
+    return [twistd, "-n", "--pidfile=", "realtime", f"--port={port}", *options]
+
+
+def start(port: int, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """
+    Start a server, and wait until it accepts connections.
+    """
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)), f"another process listens on port {port}"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -197,33 +220,50 @@ def start(port: int, *options: str) -> subprocess.Popen[bytes]:
     raise RuntimeError(f"the daemon ended with status {process.returncode}")
 
 
-def measure(port: int, readers: int, rate: int, queue: int) -> list[str]:
+def measure(port: int, readers: int, rate: int | None, queue: int) -> list[str]:
     """
     Return a row of the table: limit, seconds until half and all are served, number of
-    refusals, publishing in ms: median, 99 of 100, longest.
+    refusals, CPU of the server in seconds, publishing in ms: median, 99 of 100, longest.
+
+    Args:
+        port: a free one.
+        readers: how many return.
+        rate: `join-rate` and...
+        queue: ...`join-queue`; None for nginx with nchan instead of the daemon.
     """
     os.setpriority(os.PRIO_PROCESS, 0, 0)  # children inherit it
-    daemon = start(port, f"--join-rate={rate}", f"--join-queue={queue}")
+    publish, path, joined = PUBLISH, SUBSCRIBE, JOINED
+    home = tempfile.TemporaryDirectory()
+    if rate is None:
+        path, publish, joined = "/read/{}", "/publish/{}", b"\r\n\r\n"
+        server = start(port, nchan().command(port, Path(home.name)))
+    else:
+        limits = f"--join-rate={rate}", f"--join-queue={queue}"
+        server = start(port, daemon_command(port, *limits))
+    before = times(server.pid).ran
     publisher = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.storm", "--publish", str(port)],
+        [sys.executable, "-m", "benchmarks.storm", "--publish", str(port), "--path", publish],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     time.sleep(0.2)
-    storm = Storm(port, readers)
+    storm = Storm(port, readers, path=path, joined=joined)
     os.setpriority(os.PRIO_PROCESS, 0, 10)  # the process that measures publishing has precedence
     try:
         storm.run(600)
     finally:
         output, _ = publisher.communicate("\n")
+        cpu = times(server.pid).ran - before
         storm.close()
-        daemon.terminate()
-        daemon.wait()
-    joined = sorted(client.joined for client in storm.clients)
+        server.terminate()
+        server.wait()
+        home.cleanup()
+    served = sorted(client.joined for client in storm.clients)
     away = sum(len(client.retry_after) for client in storm.clients)
-    return [str(rate or "-"), f"{joined[len(joined) // 2]:.1f}", f"{joined[-1]:.1f}", str(away),
-            *output.split()]  # fmt: skip
+    label = "nchan" if rate is None else str(rate or "-")
+    return [label, f"{served[len(served) // 2]:.1f}", f"{served[-1]:.1f}", str(away),
+            f"{cpu:.2f}", *output.split()]  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -235,12 +275,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rates", default="0,5000,2000,1000,500")
     parser.add_argument("--queue", type=int, default=20_000)
     parser.add_argument("--port", type=int, default=18_888)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--nchan", action="store_true")
     parser.add_argument("--publish", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--path", help=argparse.SUPPRESS)
     options: Any = parser.parse_args(arguments)
     os.sched_setaffinity(0, {*range(1, os.cpu_count() or 1)} or {0})
     out = sys.stdout.write
     if options.publish:
-        publishing = Publishing(options.publish, "other")
+        publishing = Publishing(options.publish, "other", options.path)
         sys.stdin.readline()
         took = publishing.stop()
         percentiles = took[len(took) // 2], took[len(took) * 99 // 100], took[-1]
@@ -252,13 +295,16 @@ def main(arguments: Sequence[str]) -> None:
         "half served, s",
         "all, s",
         "sent away",
+        "CPU, s",
         "publish ms: median",
         "99 %",
         "most",
     )
     out(f"| {' | '.join(names)} |\n")
-    out("| --- | --- | --- | --- | --- | --- | --- |\n")
-    for number, rate in enumerate(map(int, options.rates.split(","))):
+    out(f"|{' --- |' * len(names)}\n")
+    rates: list[int | None] = [int(rate) for rate in options.rates.split(",")]
+    rates = (rates + [None] * options.nchan) * options.rounds
+    for number, rate in enumerate(rates):
         row = measure(options.port + number, options.readers, rate, options.queue)
         out(f"| {' | '.join(row)} |\n")
         sys.stdout.flush()

@@ -4,7 +4,7 @@ The HTTP server: it accepts connections, and closes those that are slow or idle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from importlib.util import find_spec
 from operator import itemgetter
 from typing import Any
@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import limit_key
@@ -20,11 +21,12 @@ from rt_twisted.http.context import HttpConnection, HttpContext
 from rt_twisted.http.h1 import Http1Connection
 from rt_twisted.model.load_object import load_object
 from rt_twisted.net.address_groups import AddressGroups
+from rt_twisted.net.slices import run_in_slices
 
 _log = Logger()
-_sweeping = _log.failureHandler("while closing slow connections")
 
 _HTTP2 = "rt_twisted.http.h2.Http2Connection"
+LOOKS = 500  # connections whose time is looked at, then other clients may be served
 IDLE_GRACE = 3.0  # seconds in which a request may arrive that the client has sent already
 IDLE_LOG = 60.0  # seconds between two log lines about idle connections
 
@@ -50,6 +52,7 @@ class HttpServer(Factory):
         self._has_http2 = find_spec("h2") is not None  # it need not be installed
         self._evicted = 0  # idle connections, since the last log line about them...
         self._evictions_at = 0.0  # ...and when the next one may be written
+        self._closing = False  # while slow connections are closed
         self._sweep = LoopingCall(self._close_slow)
         self._sweep.clock = context.clock
 
@@ -102,14 +105,28 @@ class HttpServer(Factory):
 
     def _close_slow(self) -> None:
         self.context.forget_heads()
-        with _sweeping:
-            now = self.context.clock.seconds()
-            for connection in tuple(self.connections):
-                if connection.deadline < now:
-                    connection.on_deadline()
-            self._evict_idle(now)
+        if not self._closing:  # else the last look still lasts
+            self._closing = True
+            closing = run_in_slices(self.context.clock, self._close_in_steps())
+            closing.addErrback(_log_failure).addCallback(self._on_closed)
 
-    def _evict_idle(self, now: float) -> None:
+    def _on_closed(self, _: object) -> None:
+        self._closing = False
+
+    def _close_in_steps(self) -> Generator[None, None, None]:
+        """
+        Close slow and idle connections; yield after each, as there can be many.
+        """
+        now = self.context.clock.seconds()
+        for at, connection in enumerate(tuple(self.connections)):
+            if connection.deadline < now and connection in self.connections:
+                connection.on_deadline()
+                yield
+            elif not at % LOOKS:
+                yield
+        yield from self._evict_idle(now)
+
+    def _evict_idle(self, now: float) -> Generator[None, None, None]:
         """
         Close the connections above `idle_connections` that are idle longest.
 
@@ -119,9 +136,10 @@ class HttpServer(Factory):
         limit = self.context.limits.idle_connections
         if limit and len(self.connections) > limit:
             found = [(each.idle_since, each) for each in self.connections]
+            yield
             idle = [(since, each) for since, each in found if since is not None]
             if len(idle) > limit:
-                self._evict(sorted(idle, key=itemgetter(0)), len(idle) - limit, now)
+                yield from self._evict(sorted(idle, key=itemgetter(0)), len(idle) - limit, now)
         if self._evicted and now >= self._evictions_at:
             self._evictions_at = now + IDLE_LOG
             _log.warn(
@@ -133,11 +151,8 @@ class HttpServer(Factory):
             self._evicted = 0
 
     def _evict(
-        self,
-        idle: Sequence[tuple[float, HttpConnection]],
-        count: int,
-        now: float,
-    ) -> None:
+        self, idle: Sequence[tuple[float, HttpConnection]], count: int, now: float
+    ) -> Generator[None, None, None]:
         """
         Close *count* idle connections, but none that has been idle for less than IDLE_GRACE.
 
@@ -146,14 +161,24 @@ class HttpServer(Factory):
             count: how many are too many.
             now: the time.
         """
+        if now - idle[0][0] < IDLE_GRACE:
+            return
         groups: AddressGroups[HttpConnection] = AddressGroups()
         since = {connection: when for when, connection in idle}
         for connection in since:
             groups.add(connection, limit_key(str(getattr(connection.peer, "host", ""))))
-        for _ in range(count):
+            yield
+        while count:
             idlest = groups.oldest_of_largest()
             if idlest is None or now - since[idlest] < IDLE_GRACE:
                 return  # those of other addresses need not make room for these
             groups.discard(idlest)
-            idlest.on_deadline()
-            self._evicted += 1
+            count -= 1
+            if idlest in self.connections and idlest.idle_since == since[idlest]:
+                idlest.on_deadline()
+                self._evicted += 1
+            yield
+
+
+def _log_failure(failure: Failure) -> None:
+    _log.failure("while closing slow connections", failure)

@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from rt_twisted.http.h1 import LINGER
+from tests.turns import run_turn
 from tests.unit.http.clients import LIMITS, Place, Sink, byte_wise, chunked, get, post, status_of
 
 
@@ -124,6 +125,29 @@ def test_idle_connections_have_a_bound() -> None:
     place.wait(4)
     assert [caller.open for caller in (other, first, *callers, *busy)].count(True) == 4
     assert other.open
+
+
+@pytest.mark.parametrize("bound", [4, 0])
+def test_many_connections_are_closed_in_slices(bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Those above the bound, and those that are slow: other clients are served in between.
+    """
+    place = Place(limits=replace(LIMITS, idle_connections=bound))
+    callers = [place.call() for _ in range(300)]
+    place.clock.rightNow += 3.5 if bound else LIMITS.head_seconds + 1
+
+    def seconds() -> float:  # each look takes a millisecond
+        place.clock.rightNow += 0.001
+        return place.clock.rightNow
+
+    monkeypatch.setattr(place.clock, "seconds", seconds)
+    turns = 0
+    while sum(caller.open for caller in callers) > bound:
+        run_turn(place.clock)
+        turns += 1
+        assert turns < 1000
+
+    assert turns > 50
 
 
 @pytest.mark.parametrize("pieces", [[post(b"x") + b"\r\n"], [post(b"x"), b"\r\n"]])
