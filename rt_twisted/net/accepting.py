@@ -4,18 +4,23 @@ Accept connections with less work for each than Twisted's port does.
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IReadDescriptor
 from twisted.internet.tcp import Port, Server
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 _log = Logger()
 
 ACCEPT_SECONDS = 0.005  # in which connections are accepted before others are served
+SOME = 32  # connections whose first bytes are read before the time is looked at
+FEW = 8  # connections that are accepted together and are no crowd
 FIRST_READ = 4096  # bytes; a longer request is read on by the reactor
 
 
@@ -29,7 +34,9 @@ def accept_quickly(port: IListeningPort) -> None:
     if type(port) is Port:
         tcp: Any = port
         tcp.transport = QuickServer
-        tcp.doRead = QuickAcceptor(port).accept
+        acceptor = QuickAcceptor(port)
+        tcp.doRead = acceptor.accept
+        tcp.connectionLost = acceptor.end
 
 
 class QuickAcceptor:
@@ -38,7 +45,7 @@ class QuickAcceptor:
 
     Most clients have sent their request when their connection is accepted: it is read at
     once, without another turn of the reactor. Many clients that connect together are
-    accepted for ACCEPT_SECONDS at a time.
+    accepted for ACCEPT_SECONDS at a time; `Newcomers` reads those that have sent nothing yet.
 
     Args:
         port: listens already.
@@ -47,9 +54,17 @@ class QuickAcceptor:
     def __init__(self, port: Any) -> None:
         self._port = port
         self._accept_by_twisted = port.doRead
+        self._newcomers = Newcomers(port.reactor)
         self._needs_address = not getattr(port.factory, "ignores_address", False)
         # `socket.accept` finds out both for each connection, which takes 2 us.
         self._family, self._kind = port.socket.family, port.socket.type
+
+    def end(self, reason: Failure) -> None:
+        """
+        Accept no more: the port is closed. Connections that wait for their first bytes go on.
+        """
+        Port.connectionLost(self._port, reason)
+        self._newcomers.end()
 
     def accept(self) -> None:
         """
@@ -59,6 +74,7 @@ class QuickAcceptor:
         accept, family, kind = port.socket._accept, self._family, self._kind
         seconds = port.reactor.seconds
         until = seconds() + ACCEPT_SECONDS
+        before = port.sessionno
         while True:
             try:
                 descriptor, peer = accept()
@@ -69,13 +85,14 @@ class QuickAcceptor:
                 self._accept_by_twisted()
                 return
             try:
-                self._begin(socket.socket(family, kind, fileno=descriptor), peer)
+                crowded = port.sessionno - before >= FEW or self._newcomers.waiting
+                self._begin(socket.socket(family, kind, fileno=descriptor), peer, crowded)
             except Exception:
                 _log.failure("while a connection begins")
             if seconds() > until or port.disconnecting:
                 return
 
-    def _begin(self, accepted: socket.socket, peer: Any) -> None:
+    def _begin(self, accepted: socket.socket, peer: Any, crowded: bool) -> None:
         port = self._port
         address: IPv4Address | IPv6Address | None = None
         if len(peer) == 2:
@@ -92,27 +109,148 @@ class QuickAcceptor:
             return
         number = port.sessionno
         port.sessionno = number + 1
-        transport = port.transport(accepted, protocol, peer, port, number, port.reactor)
+        data = _read(accepted)
+        waits = crowded and data is None
+        transport = QuickServer(accepted, protocol, peer, port, number, port.reactor, not waits)
+        if waits:
+            self._newcomers.add(transport)
         protocol.makeConnection(transport)
-        try:
-            data = accepted.recv(FIRST_READ)
-        except OSError:  # nothing has arrived, or the reactor will find out
-            return
         if data:
-            try:
-                transport.protocol.dataReceived(data)
-            except Exception:
-                _log.failure("while the first bytes of a connection are received")
-                transport.abortConnection()
+            _receive(transport, data)
+
+
+@implementer(IReadDescriptor)
+class Newcomers:
+    """
+    Connections of a crowd whose first bytes have not arrived when they are accepted.
+
+    For the reactor all of them are one descriptor, and their first bytes are read for
+    ACCEPT_SECONDS at a time: if thousands of clients send their requests together, others are
+    served in between.
+
+    Args:
+        reactor: the reactor.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._epoll = select.epoll()
+        self._waiting: dict[int, QuickServer] = {}
+        self._is_last = False  # no more are accepted
+        reactor.addReader(self)
+
+    @property
+    def waiting(self) -> bool:
+        """
+        Whether there are some.
+        """
+        return bool(self._waiting)
+
+    def add(self, connection: QuickServer) -> None:
+        """
+        Read the first bytes of *connection* when they arrive.
+        """
+        number = connection.fileno()
+        self._epoll.register(number, select.EPOLLIN)
+        self._waiting[number] = connection
+        connection.newcomers = self
+
+    def discard(self, connection: QuickServer) -> None:
+        """
+        Forget *connection*. Its socket is still open.
+        """
+        number = connection.fileno()
+        connection.newcomers = None
+        del self._waiting[number]
+        self._epoll.unregister(number)
+        self._end_if_last()
+
+    def end(self) -> None:
+        """
+        End when the last of those that wait has sent something, or is lost.
+        """
+        self._is_last = True
+        self._end_if_last()
+
+    # IReadDescriptor.
+
+    def fileno(self) -> int:
+        return -1 if self._epoll.closed else self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        return "newcomers"
+
+    def doRead(self) -> None:
+        seconds = self._reactor.seconds
+        until = seconds() + ACCEPT_SECONDS
+        while not self._epoll.closed:
+            ready = self._epoll.poll(0, SOME)
+            for number, _ in ready:
+                connection = self._waiting.get(number)
+                if connection is not None:  # it was not lost by another's bytes
+                    self._begin(connection)
+            if len(ready) < SOME or seconds() > until:
+                return
+
+    def connectionLost(self, reason: Failure) -> None:
+        for connection in tuple(self._waiting.values()):
+            connection.connectionLost(reason)
+        self.end()
+
+    def _begin(self, connection: QuickServer) -> None:
+        self.discard(connection)
+        if connection.disconnecting:
+            return
+        self._reactor.addReader(connection)
+        data = _read(connection.socket)
+        if data:
+            _receive(connection, data)
+
+    def _end_if_last(self) -> None:
+        if self._is_last and not self._waiting and not self._epoll.closed:
+            self._reactor.removeReader(self)
+            self._epoll.close()
+
+
+def _read(connection: socket.socket) -> bytes | None:
+    """
+    Return what has arrived; None if nothing has, and b"" if the reactor has to find out.
+    """
+    try:
+        return connection.recv(FIRST_READ, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def _receive(transport: Any, data: bytes) -> None:
+    try:
+        transport.protocol.dataReceived(data)
+    except Exception:
+        _log.failure("while the first bytes of a connection are received")
+        transport.abortConnection()
 
 
 class QuickServer(Server):
     """
     Twisted's connection, without two strings of its own that name it in logs.
+
+    Attributes:
+        newcomers: has this connection, if its first bytes have not arrived.
     """
 
+    newcomers: Newcomers | None = None
+
     def __init__(
-        self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
+        self,
+        sock: Any,
+        protocol: Any,
+        client: Any,
+        server: Any,
+        sessionno: int,
+        reactor: Any,
+        reads: bool = True,
     ) -> None:
         # As Server and Connection do; both strings are those of all connections of a protocol.
         FileDescriptor.__init__(self, reactor)
@@ -127,5 +265,11 @@ class QuickServer(Server):
         self.sessionno = sessionno
         self.hostname = client[0]
         self.logstr = self.repstr = type(protocol).__name__
-        reactor.addReader(self)
+        if reads:
+            reactor.addReader(self)
         self.connected = 1
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self.newcomers is not None:
+            self.newcomers.discard(self)
+        super().connectionLost(reason)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
 from twisted.python.failure import Failure
 
-from rt_twisted.net.accepting import QuickServer, accept_quickly
+from rt_twisted.net.accepting import Newcomers, QuickServer, accept_quickly
 
 
 class Answering(Protocol):
@@ -67,7 +68,7 @@ class AcceptingPort:
         factory.noisy = False
         build: Any = self._build
         factory.buildProtocol = build  # type: ignore[method-assign]  # for the test
-        self.port: Any = self.loop.listenTCP(0, factory, interface=interface)
+        self.port: Any = self.loop.listenTCP(0, factory, 512, interface)
         accept_quickly(self.port)
 
     def _build(self, address: Any) -> Answering | None:
@@ -83,6 +84,12 @@ class AcceptingPort:
         client.sendall(data)
         client.setblocking(False)
         return client
+
+    def reads_nothing_else(self) -> bool:
+        """
+        Return whether no descriptor but those of connections is left in the reactor.
+        """
+        return not [each for each in self.loop.getReaders() if isinstance(each, Newcomers)]
 
     async def until(self, condition: Callable[[], object]) -> None:
         for _ in range(500):
@@ -100,7 +107,7 @@ async def accepting(request: pytest.FixtureRequest) -> AsyncIterator[AcceptingPo
     """
     place = AcceptingPort(request.param)
     yield place
-    await place.port.stopListening()
+    await maybeDeferred(place.port.stopListening)
     for protocol in place.protocols:
         transport: Any = protocol.transport
         if not protocol.lost.called:
@@ -173,6 +180,58 @@ async def test_many_connections_are_all_accepted(accepting: AcceptingPort) -> No
 
     assert sorted(int(protocol.pieces[0]) for protocol in accepting.protocols) == [*range(40)]
     for client in (*clients, refused):
+        client.close()
+
+
+async def test_a_crowd_that_sends_later_leaves_room_for_others(accepting: AcceptingPort) -> None:
+    """
+    Clients that connect together and send their requests later are read in several turns, and one
+    that was connected before is served in between. Those that leave are forgotten.
+    """
+    early = accepting.connect(b"early")
+    await accepting.until(lambda: accepting.protocols and accepting.protocols[0].pieces)
+    clients = [accepting.connect() for _ in range(300)]
+    await accepting.until(lambda: len(accepting.protocols) == 301)
+    served: list[int] = []
+
+    def receive_slowly(data: bytes) -> None:
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+        served.append(1)
+
+    others = accepting.protocols[1:]
+    for protocol in others:
+        protocol.dataReceived = receive_slowly  # type: ignore[method-assign]  # for the test
+    clients[0].close()
+    for client in clients[1:]:
+        client.sendall(b"x")
+    early.sendall(b"more")
+    await accepting.until(lambda: accepting.protocols[0].pieces == [b"early", b"more"])
+    assert len(served) < 150
+    await accepting.until(lambda: len(served) == 299)
+    await others[0].lost
+    for client in (early, *clients[1:]):
+        client.close()
+
+
+async def test_a_crowd_outlives_its_port(accepting: AcceptingPort) -> None:
+    """
+    Connections that were accepted are served when the port is closed, and may be closed
+    before they have sent anything.
+    """
+    clients = [accepting.connect() for _ in range(40)]
+    await accepting.until(lambda: len(accepting.protocols) == 40)
+    await accepting.port.stopListening()
+    last: Any = accepting.protocols[-1].transport
+    last.loseConnection()
+    await accepting.protocols[-1].lost
+    assert last.newcomers is None
+    for client in clients:
+        client.sendall(b"x")
+    await accepting.until(lambda: all(each.pieces for each in accepting.protocols[:-1]))
+    await accepting.until(lambda: accepting.reads_nothing_else())
+    for client in clients:
         client.close()
 
 
