@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import partial
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from rt_twisted.actions.chain import Route, RouteChain, RouteEntry
 from rt_twisted.actions.chain_lines import build_line
@@ -133,6 +134,7 @@ class Routes:
 
     Attributes:
         responses: the lines for responses of applications.
+        waiting: the ids of actions whose service is not started yet: they answer 503.
     """
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
@@ -145,6 +147,7 @@ class Routes:
         self._chain = RouteChain(requests)
         self._internal = RouteChain(one for one in listed if one.chain is Chain.INTERNAL)
         self.responses = ResponseChains(listed)
+        self.waiting: set[int] = set()
 
     @property
     def services(self) -> list[IService]:
@@ -214,7 +217,10 @@ class Routes:
             The set of methods that are served, if only the method is wrong; None if no
             route matches the path.
         """
-        return self._chain.find(method, path, exchange)
+        found = self._chain.find(method, path, exchange)
+        if self.waiting and isinstance(found, tuple) and id(found[0]) in self.waiting:
+            return WaitingAction(found[0].methods), found[1]
+        return found
 
     @property
     def has_internal(self) -> bool:
@@ -235,6 +241,23 @@ class Routes:
         """
         found = self._internal.find("GET", path, exchange)
         return found if isinstance(found, tuple) else None
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class WaitingAction:
+    """
+    Answers for an action whose service is not started yet, as the one that it replaces is still
+    being stopped.
+
+    Args:
+        methods: of the action.
+    """
+
+    methods: Sequence[str]
+
+    def act(self, exchange: IExchange, match: Match) -> NoReturn:
+        raise HttpError(503, "this route is being started", retry=1)
 
 
 class RouteServices(MultiService):
@@ -264,6 +287,7 @@ class RouteServices(MultiService):
         self.routes = routes
         wanted = routes.services
         gone = [one for one in self if not any(one is kept for kept in wanted)]
+        routes.waiting.update(id(one) for one in wanted if one.parent is None)
         stopped = [maybeDeferred(service.disownServiceParent) for service in gone]
         for one in stopped:
             one.addErrback(partial(_log.failure, "while stopping the action of a route"))
@@ -277,6 +301,7 @@ class RouteServices(MultiService):
                     service.setServiceParent(self)
                 except Exception:
                     _log.failure("cannot start the action of a route")
+        self.routes.waiting.clear()
 
 
 def parse_entry(line: str, context: ActionContext) -> RouteEntry:

@@ -18,6 +18,7 @@ from zope.interface import classImplements, implementer
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.errors import HttpError
 from rt_twisted.routes import Routes, RouteServices, parse_route
 from tests.defaults import make_context, make_hub
 
@@ -102,6 +103,25 @@ def test_new_services_start_when_the_old_ones_have_stopped() -> None:
     assert reloads.reload("b", "c") == ["stop a"]
     STOPPING.pop().callback(None)
     assert EVENTS == ["stop a", "start c"]
+
+
+def test_a_route_answers_503_until_its_service_is_started() -> None:
+    """
+    Requests never reach an action whose service waits for another one to stop.
+    """
+    reloads = Reloads("a")
+    reloads.reload("b")
+
+    found = reloads.routes.find("GET", "/")
+    assert isinstance(found, tuple)
+    exchange: Any = None
+    with pytest.raises(HttpError, match="being started") as refused:
+        found[0].act(exchange, found[1])
+    assert (refused.value.status, refused.value.retry) == (503, 1)
+
+    STOPPING.pop().callback(None)
+    found = reloads.routes.find("GET", "/")
+    assert isinstance(found, tuple) and found[0].label == "b"
 
 
 def test_a_reload_while_services_stop() -> None:
