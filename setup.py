@@ -14,11 +14,20 @@ _init = Path(__file__).with_name("rt_twisted").joinpath("__init__.py").read_text
 _version = re.search(r'^__version__ = "(.+)"$', _init, re.MULTILINE)
 assert _version, "rt_twisted/__init__.py defines no version"
 
-URL = "https://github.com/rt-twisted/rt_twisted"
+URL = ""  # of the repository, once it is public; docs/releasing.md
 
 # Links to files of the repository do not work on the page of a package index.
 _readme = Path(__file__).with_name("README.md").read_text()
-_readme = re.sub(r"\]\((?!https?:|#)", f"]({URL}/blob/main/", _readme)
+if URL:
+    _readme = re.sub(r"\]\((?!https?:|#)", f"]({URL}/blob/main/", _readme)
+else:
+    _readme = re.sub(r"\[([^]]*)\]\((?!https?:|#)[^)]*\)", r"\1", _readme)
+PAGES = {
+    "Documentation": f"{URL}/tree/main/docs",
+    "Changes": f"{URL}/blob/main/CHANGES.md",
+    "Issues": f"{URL}/issues",
+    "Source": URL,
+}
 
 # Of the repository, for `python -m rt_twisted.tools.init` in an installed wheel.
 SHIPPED = ("etc", "examples/systemd", "examples/nginx", "examples/haproxy", "examples/dashboards")
@@ -46,13 +55,8 @@ setup(
     description="A realtime push daemon on Twisted: publish once, reach every open connection",
     long_description=_readme,
     long_description_content_type="text/markdown",
-    url=URL,
-    project_urls={
-        "Documentation": f"{URL}/tree/main/docs",
-        "Changes": f"{URL}/blob/main/CHANGES.md",
-        "Issues": f"{URL}/issues",
-        "Source": URL,
-    },
+    url=URL or None,
+    project_urls=PAGES if URL else {},
     author="rt_twisted contributors",
     license="MIT",
     license_files=["LICENSE"],

@@ -18,7 +18,6 @@ HEADERS: Sequence[Header] = (
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
 )
 TEST_PAGE = "/try"
-DOCUMENTS = "https://github.com/rt-twisted/rt_twisted/blob/main/docs/"
 
 _PAGE = """\
 <!doctype html>
@@ -65,7 +64,7 @@ def shows_pages(exchange: IExchange) -> bool:
 
 def _not_found(exchange: IExchange, refusal: HttpError) -> str:
     found = exchange.find("GET", TEST_PAGE)
-    where = f"Routes are described in {_link('configuration.md', '#routes')}."
+    where = f"Routes are described in {_document('configuration.md')}."
     if found is None or not getattr(found[0], "is_test_page", False):
         return where
     # Relative, as a proxy may have removed the beginning of the path.
@@ -76,7 +75,7 @@ def _not_found(exchange: IExchange, refusal: HttpError) -> str:
 def _not_allowed(exchange: IExchange, refusal: HttpError) -> str:
     allowed = [value for name, value in refusal.headers if name.lower() == "allow"]
     methods = f"This address accepts {escape(allowed[0])}. " if allowed else ""
-    return f"{methods}Messages are published by POST: {_link('publishing.md')}."
+    return f"{methods}Messages are published by POST: {_document('publishing.md')}."
 
 
 def _websocket(exchange: IExchange, refusal: HttpError) -> str:
@@ -84,19 +83,19 @@ def _websocket(exchange: IExchange, refusal: HttpError) -> str:
     url = f"{scheme}://{exchange.header('host') or ''}{exchange.path}"
     return (
         f"A page opens it by <code>new WebSocket({escape(repr(url))})</code>: "
-        f"{_link('websocket.md')}."
+        f"{_document('websocket.md')}."
     )
 
 
 def _unauthorized(exchange: IExchange, refusal: HttpError) -> str:
     return (
         "Programs send <code>Authorization: Bearer KEY</code>, with a key of the settings or a "
-        f"token: {_link('access.md')}."
+        f"token: {_document('access.md')}."
     )
 
 
-def _link(document: str, section: str = "") -> str:
-    return f"<a href='{DOCUMENTS}{document}{section}'>{document}</a>"
+def _document(name: str) -> str:
+    return f"<code>docs/{name}</code>"
 
 
 _HINTS: Mapping[int, Callable[[IExchange, HttpError], str]] = {

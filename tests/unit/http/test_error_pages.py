@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from rt_twisted.http.error_pages import DOCUMENTS
 from rt_twisted.http.refusals import RefusalResponse, respond_to
 from rt_twisted.model.errors import HttpError
 
@@ -59,18 +58,21 @@ def page(refusal: HttpError, **request: Any) -> str:
 @pytest.mark.parametrize(
     ("refusal", "texts"),
     [
-        (HttpError(401, "a key is needed"), ["401 Unauthorized", "A key is needed.", "access.md"]),
-        (HttpError(404, "not found"), ["404 Not Found", "Not found.", "configuration.md#routes"]),
+        (
+            HttpError(401, "a key is needed"),
+            ["401 Unauthorized", "A key is needed.", "docs/access.md"],
+        ),
+        (HttpError(404, "not found"), ["404 Not Found", "Not found.", "docs/configuration.md"]),
         (
             HttpError(405, "GET is not allowed here", [("Allow", "OPTIONS, POST")]),
-            ["405 Method Not Allowed", "accepts OPTIONS, POST.", "publishing.md"],
+            ["405 Method Not Allowed", "accepts OPTIONS, POST.", "docs/publishing.md"],
         ),
         (
             HttpError(426, "this is a WebSocket URL: send Upgrade: websocket"),
             [
                 "426 Upgrade Required",
                 "new WebSocket(&#x27;ws://a:80/nothing&#x27;)",
-                "websocket.md",
+                "docs/websocket.md",
             ],
         ),
     ],
@@ -78,7 +80,7 @@ def page(refusal: HttpError, **request: Any) -> str:
 )
 def test_a_browser_gets_a_page(refusal: HttpError, texts: list[str]) -> None:
     """
-    The page has the status, the reason, a hint with a link to the documentation, and the name of
+    The page has the status, the reason, a hint with a page of the documentation, and the name of
     the server. It loads and runs nothing, is not cached, and keeps the headers of the refusal.
     """
     text = page(refusal)
@@ -86,7 +88,6 @@ def test_a_browser_gets_a_page(refusal: HttpError, texts: list[str]) -> None:
 
     assert [each for each in texts if each not in text] == []
     assert "rt_twisted, a realtime server" in text
-    assert f"href='{DOCUMENTS}" in text
     assert ("Cache-Control", "no-store") in headers
     assert any(name == "Content-Security-Policy" for name, _ in headers)
     assert set(refusal.headers) <= set(headers)

@@ -5,6 +5,7 @@ The installed distribution adds `realtime` to twistd's commands.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,6 +160,18 @@ def _run(command: list[str], folder: Path, settings: Mapping[str, str] | None = 
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_description_has_no_dead_links(wheel: Path) -> None:
+    """
+    On the page of a package index, links to files of the repository would lead nowhere.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [each for each in archive.namelist() if each.endswith("/METADATA")]
+        text = archive.read(name).decode()
+
+    assert "The first five minutes" in text
+    assert re.findall(r"\]\((?!https?:|#)[^)]*\)", text) == []
 
 
 def test_constraints_pin_what_is_required() -> None:
