@@ -393,7 +393,7 @@ def test_camel_case_of_our_own_is_reported(text: str, names: list[str]) -> None:
     assert sorted(complaint.split()[1] for complaint in complaints) == sorted(names)
 
 
-@pytest.mark.limit(60)
+@pytest.mark.limit(240)
 def test_tests_keep_the_rules() -> None:
     """
     Each test has a docstring, and names follow the rules of the package.
