@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Protocol
 
+from rt_twisted.codecs.authority import split_authority
 from rt_twisted.codecs.route_texts import UUID, split_key
 from rt_twisted.model.errors import HttpError
 
@@ -206,11 +207,8 @@ def _server(request: VariableSource) -> tuple[str, str]:
     """
     Return the host and the port that the client has named.
     """
-    host = request.header("host") or ""
-    name, colon, port = host.rpartition(":")
-    if colon and port.isdecimal():
-        return name, port
-    return host, "443" if request.scheme == "https" else "80"
+    host, port = split_authority(request.header("host") or "")
+    return host, port or ("443" if request.scheme == "https" else "80")
 
 
 _VARIABLES: dict[str, Reader] = {

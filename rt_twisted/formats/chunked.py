@@ -10,17 +10,9 @@ from typing import Any
 
 from zope.interface import implementer
 
+from rt_twisted.codecs.chunks import LAST_CHUNK, chunk
 from rt_twisted.model.interfaces import IEndingFormat, IExpiringFormat, IFormat, ISyncFormat
 from rt_twisted.model.message import Message, Position, Replay
-
-LAST_CHUNK = b"0\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    """
-    Encode *data* as one chunk; b"" for b"", as an empty chunk would end the body.
-    """
-    return b"%x\r\n%s\r\n" % (len(data), data) if data else b""
 
 
 @implementer(IFormat)

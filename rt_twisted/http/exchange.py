@@ -15,11 +15,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded_scheme, last_scheme
+from rt_twisted.codecs.chunks import LAST_CHUNK, chunk
 from rt_twisted.codecs.query import MAX_FIELDS, parse_cookies, parse_query
 from rt_twisted.http.body import BodyBuffer, BodyCall, BodyFile, body_too_large
 from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.file_body import FileBody
-from rt_twisted.http.head import Field, ResponseHead
+from rt_twisted.http.head import BODILESS, Field, ResponseHead
 from rt_twisted.http.interfaces import Detach, IServerExchange, StreamHandle
 from rt_twisted.http.refusals import respond_to
 from rt_twisted.http.request import RequestHead
@@ -382,7 +383,7 @@ class HttpExchange:
 
     def respond(self, head: ResponseHead, length: int | None, body: bytes) -> None:
         head = self._edit_head(head)
-        if head.status in (204, 304):
+        if head.status in BODILESS:
             length, body = None, b""
         elif self.method == "HEAD":
             body = b""
@@ -401,9 +402,9 @@ class HttpExchange:
 
     def stream(self, head: ResponseHead, length: int | None) -> ResponseStream:
         head = self._edit_head(head)
-        if head.status in (204, 304):
+        if head.status in BODILESS:
             length = None
-        has_body = self.method != "HEAD" and head.status not in (204, 304)
+        has_body = self.method != "HEAD" and head.status not in BODILESS
         if self.version == "1.0" and length is None and has_body:
             self.keep_alive = False  # the end of the connection is that of the body
         self.response_started(head.status, length or 0)
@@ -498,7 +499,7 @@ class HttpExchange:
         if not first:
             return handle
         if self.framed:
-            first = b"%x\r\n%s\r\n" % (len(first), first)
+            first = chunk(first)
         return replace(handle, head=handle.head + first)
 
     def render(self, site: Site, depth: int) -> None:
@@ -527,7 +528,7 @@ class HttpExchange:
         lines.append(b"\r\n")
         body = bytes(self.body)
         if self.length is None:
-            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+            body = chunk(body) + LAST_CHUNK
         return b"".join(lines) + body
 
     def _mark_answered(self) -> None:
@@ -549,4 +550,4 @@ def has_length(method: str, status: int, size: int) -> bool:
     204 and 304 never have a body, and the response to HEAD must not name a length
     that a response to GET would not have.
     """
-    return status not in (204, 304) and (size > 0 or method != "HEAD")
+    return status not in BODILESS and (size > 0 or method != "HEAD")

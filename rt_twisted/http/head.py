@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 Field = tuple[bytes, bytes]  # name and value
 
+BODILESS = frozenset((204, 304))  # statuses of responses that never have a body
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:

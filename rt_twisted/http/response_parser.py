@@ -16,7 +16,7 @@ from typing import Protocol
 import httptools
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.http.head import Field
+from rt_twisted.http.head import BODILESS, Field
 
 MAX_HEAD = 32768  # bytes of the head of a response, with those of interim responses
 MAX_HEADERS = 200
@@ -197,7 +197,7 @@ class ResponseParser:
         if any(n == "transfer-encoding" and v.lower() != "chunked" for n, v in headers):
             raise RemoteProtocolError("the response has another transfer coding than chunked")
         has_length = any(name in BODY_HEADERS for name, _ in headers)
-        bodiless = self._is_head or status in (204, 304)
+        bodiless = self._is_head or status in BODILESS
         self._until_close = not has_length and not bodiless
         self.reusable = self._parser.should_keep_alive() and not self._until_close
         ends = bodiless and (has_length or self._is_head)

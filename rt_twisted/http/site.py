@@ -16,6 +16,7 @@ from twisted.web.pages import notFound
 from twisted.web.resource import IResource, getChildForRequest
 from twisted.web.server import Site, version
 
+from rt_twisted.codecs.authority import split_authority
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.forms import parse_form
 from rt_twisted.http.body import body_too_large
@@ -187,9 +188,7 @@ class SiteChannel:
         here = self.transport.getHost()
         if hasattr(here, "host"):
             return here
-        name, _, port = (self._exchange.header("host") or "").rpartition(":")
-        if not port.isdecimal():
-            name, port = f"{name}:{port}" if name else port, ""
+        name, port = split_authority(self._exchange.header("host") or "")
         default = 443 if self.isSecure() else 80
         return _address(name.strip("[]") or "localhost", int(port or default))
 

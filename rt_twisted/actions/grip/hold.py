@@ -16,14 +16,16 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.grip.closing import HeldStreams
 from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.subscription import end_with_grant, when_admitted
+from rt_twisted.codecs.chunks import chunk
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.eventsource import has_id, whole_events
 from rt_twisted.codecs.grip import GripHold, GripResponse, HoldMode, KeepAlive
 from rt_twisted.codecs.grip_items import decode_response
 from rt_twisted.codecs.query import media_type
-from rt_twisted.formats.chunked import Chunked, chunk
+from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.grip import GripEvents, GripResponses, GripStream
 from rt_twisted.formats.sse import HEARTBEAT
+from rt_twisted.http.head import BODILESS
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.errors import Header, HttpError
@@ -32,7 +34,7 @@ from rt_twisted.model.internal_channels import held_channel
 from rt_twisted.model.message import NOWHERE, After, Position
 
 EVENT_STREAM = "text/event-stream"
-_BODILESS = frozenset((204, 205, 304))
+_BODILESS = BODILESS | {205}
 _FRAMING = frozenset(("connection", "content-length", "keep-alive", "transfer-encoding",
                       "upgrade", "trailer", "te"))  # fmt: skip
 

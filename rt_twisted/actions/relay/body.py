@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from rt_twisted.codecs.chunks import LAST_CHUNK, chunk
 from rt_twisted.http.body import body_too_large
 from rt_twisted.http.client_exchange import ClientExchange
 from rt_twisted.http.interfaces import IBodySink
@@ -73,13 +74,13 @@ class RelayedBody:
             self._failed(body_too_large(self._max_body))
             return
         self._moved(self._size, False)
-        out.write(b"%x\r\n%s\r\n" % (len(piece), piece) if self._chunked else piece)
+        out.write(chunk(piece) if self._chunked else piece)
 
     def end(self) -> None:
         out = self._out
         if out is not None:
             if self._chunked:
-                out.write(b"0\r\n\r\n")
+                out.write(LAST_CHUNK)
             out.end_body()
             self._moved(self._size, True)
 

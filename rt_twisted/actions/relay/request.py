@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rt_twisted.actions.relay.address import UpstreamAddress
+from rt_twisted.codecs.authority import split_authority
 from rt_twisted.codecs.forwarding import (
     Field,
     ForwardedClient,
@@ -149,17 +150,15 @@ def _variables(
         script, path = strip, path[len(strip) :] or "/"
     client = client_of(exchange, script)
     name = host.encode() or client.host
-    server, _, port = name.rpartition(b":") if not name.endswith(b"]") else (name, b"", b"")
-    if not server or not port.isdigit():
-        server, port = name, _PORTS[client.scheme]
+    server, port = split_authority(name.decode("latin-1"))
     yield b"REQUEST_METHOD", exchange.method.encode()
     yield b"REQUEST_URI", exchange.target
     yield b"PATH_INFO", path.encode()
     yield b"SCRIPT_NAME", script.encode()
     yield b"QUERY_STRING", exchange.query_string.encode("latin-1")
     yield b"SERVER_PROTOCOL", b"HTTP/1.1" if exchange.version != "1.0" else b"HTTP/1.0"
-    yield b"SERVER_NAME", server
-    yield b"SERVER_PORT", port
+    yield b"SERVER_NAME", server.encode("latin-1")
+    yield b"SERVER_PORT", port.encode() or _PORTS[client.scheme]
     yield b"REMOTE_ADDR", client.address.encode()
     yield b"REQUEST_SCHEME", client.scheme.encode()
     yield b"UWSGI_SCHEME", client.scheme.encode()

@@ -16,6 +16,7 @@ from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.subscription import address_of
 from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.actions.websocket.context import WebSocketContext
+from rt_twisted.codecs.authority import split_authority
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.origins import matches_origin
 from rt_twisted.codecs.websocket import REQUIRED, WebSocketHandshake, negotiate
@@ -209,5 +210,4 @@ def _host(authority: str) -> str:
     """
     Return *authority* without the port: cookies are not separated by port.
     """
-    name, colon, port = authority.rpartition(":")
-    return (name if colon and port.isdigit() else authority).lower()
+    return split_authority(authority)[0].lower()

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
 
+from rt_twisted.codecs.authority import split_authority
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import Header, HttpError
 
@@ -143,9 +144,7 @@ def _server(exchange: IExchange) -> tuple[str, str]:
     Return SERVER_NAME and SERVER_PORT: the name is that of the Host header, and so is the port
     behind a unix socket.
     """
-    name, _, port = (exchange.header("host") or "").rpartition(":")
-    if not port.isdecimal():
-        name, port = f"{name}:{port}" if name else port, ""
+    name, port = split_authority(exchange.header("host") or "")
     address, own = exchange.here
     if own:
         port = str(own)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sseclient import SSEClient
 
-from rt_twisted.formats.chunked import LAST_CHUNK, Chunked, chunk
+from rt_twisted.codecs.chunks import LAST_CHUNK, chunk
+from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll
 from rt_twisted.formats.sse import EventStream, RawEventStream
