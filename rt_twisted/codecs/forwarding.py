@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 Field = tuple[bytes, bytes]  # name and value
@@ -33,7 +34,7 @@ _UNDERSCORE = ord("_")  # `in` with bytes is slow, see `codecs.forms`
 _SLASH = re.compile(rb"%2f", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ForwardedClient:
     """
     The client of a request, for the headers that name it.
@@ -47,12 +48,12 @@ class ForwardedClient:
         prefix: of the path, that the application does not see.
     """
 
-    peer: str
-    address: str
-    scheme: str
-    host: bytes
-    trusted: bool
-    prefix: str = ""
+    peer: Final[str]
+    address: Final[str]
+    scheme: Final[str]
+    host: Final[bytes]
+    trusted: Final[bool]
+    prefix: Final[str] = ""
 
 
 def check_target(target: bytes, encoded_slash: bool = False) -> None:

@@ -75,6 +75,7 @@ class Http1Connection:
         "_linger",
         "_origin",
         "_paused",
+        "_peer",
         "_queue",
         "_reader",
         "_source",
@@ -91,6 +92,7 @@ class Http1Connection:
     def __init__(self, context: HttpContext, origin: PeerInfo | None = None) -> None:
         self.context = context
         self._origin = origin
+        self._peer: Any = None
         self.transport: Any = None
         self.writer: ResponseWriter
         self.deadline = math.inf
@@ -113,7 +115,9 @@ class Http1Connection:
         The client's address, as the transport knows it: behind a PROXY header
         that is not the peer that the port accepted.
         """
-        return self._origin or self.transport.getPeer()
+        if self._peer is None:  # the transport makes a new one for each call
+            self._peer = self._origin or self.transport.getPeer()
+        return self._peer
 
     @property
     def secure(self) -> bool:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 Field = tuple[bytes, bytes]  # name and value
 
 BODILESS = frozenset((204, 304))  # statuses of responses that never have a body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ResponseHead:
     """
     Status and fields of a response, without the fields that frame its body.
@@ -29,15 +30,15 @@ class ResponseHead:
         has_connection: one of the fields is Connection.
     """
 
-    status: int
-    fields: Sequence[Field]
-    reason: bytes
-    version: bytes = b"HTTP/1.1"
+    status: Final[int]
+    fields: Final[Sequence[Field]]
+    reason: Final[bytes]
+    version: Final[bytes] = b"HTTP/1.1"
     http1: bytes = field(init=False, repr=False, compare=False)
     has_connection: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         lines = [b"%s %d %s\r\n" % (self.version, self.status, self.reason)]
         lines += [b"%s: %s\r\n" % each for each in self.fields]
-        object.__setattr__(self, "http1", b"".join(lines))
+        self.http1 = b"".join(lines)
         object.__setattr__(self, "has_connection", b"\r\nConnection: " in self.http1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import httptools
 
@@ -25,7 +25,7 @@ MAX_INTERIM = 10  # responses 1xx before the response
 BODY_HEADERS = frozenset(("content-length", "transfer-encoding"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class UpstreamResponse:
     """
     The head of a response.
@@ -37,10 +37,10 @@ class UpstreamResponse:
         fields: the headers as received.
     """
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    reason: bytes = b""
-    fields: Sequence[Field] = ()
+    status: Final[int]
+    headers: Final[tuple[tuple[str, str], ...]]
+    reason: Final[bytes] = b""
+    fields: Final[Sequence[Field]] = ()
 
     def header(self, name: str) -> str | None:
         """
@@ -191,18 +191,22 @@ class ResponseParser:
             raise RemoteProtocolError(f"the server responds with {status}")
         self._in_body = True
         self._unframed = 0
-        headers = tuple(
-            [(n.lower().decode("latin-1"), v.decode("latin-1")) for n, v in self._headers]
-        )
-        if any(n == "transfer-encoding" and v.lower() != "chunked" for n, v in headers):
-            raise RemoteProtocolError("the response has another transfer coding than chunked")
-        has_length = any(name in BODY_HEADERS for name, _ in headers)
+        headers: list[tuple[str, str]] = []
+        has_length = False
+        for raw, value in self._headers:
+            name, text = raw.lower().decode("latin-1"), value.decode("latin-1")
+            headers.append((name, text))
+            if name in BODY_HEADERS:
+                has_length = True
+                if name == "transfer-encoding" and text.lower() != "chunked":
+                    reason = "the response has another transfer coding than chunked"
+                    raise RemoteProtocolError(reason)
         bodiless = self._is_head or status in BODILESS
         self._until_close = not has_length and not bodiless
         self.reusable = self._parser.should_keep_alive() and not self._until_close
         ends = bodiless and (has_length or self._is_head)
         self.reusable = self.reusable and not ends
-        self._sink.head(UpstreamResponse(status, headers, self._reason, self._headers))
+        self._sink.head(UpstreamResponse(status, tuple(headers), self._reason, self._headers))
         self.complete = self.complete or ends
 
     def _on_interim(self, status: int) -> None:

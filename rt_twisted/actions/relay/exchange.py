@@ -289,11 +289,15 @@ class RelayedExchange:
         response = self._response
         assert response is not None
         fields = self._fields(response.fields)
-        if not any(name == "date" for name, _ in response.headers):
+        dated, length = False, None
+        for name, value in response.headers:
+            if name == "date":
+                dated = True
+            elif name == "content-length":
+                length = int(value)
+        if not dated:
             fields.append((b"Date", datetimeToString()))
-        lengths = [value for name, value in response.headers if name == "content-length"]
-        head = ResponseHead(response.status, fields, response.reason)
-        return head, int(lengths[0]) if lengths else None
+        return ResponseHead(response.status, fields, response.reason), length
 
     def _fields(self, fields: Sequence[Field]) -> list[Field]:
         """

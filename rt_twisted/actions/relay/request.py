@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rt_twisted.actions.relay.address import UpstreamAddress
 from rt_twisted.codecs.authority import split_authority
@@ -26,7 +26,7 @@ _REPEATABLE = frozenset(("GET", "HEAD"))
 _PORTS = {"http": b"80", "https": b"443"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RelayedRequest:
     """
     A request as an application gets it.
@@ -41,13 +41,13 @@ class RelayedRequest:
         repeatable: it may be sent twice.
     """
 
-    method: str
-    url: HttpUrl
-    head: bytes
-    body_follows: bool
-    upgrade: bool
-    keep: bool
-    repeatable: bool
+    method: Final[str]
+    url: Final[HttpUrl]
+    head: Final[bytes]
+    body_follows: Final[bool]
+    upgrade: Final[bool]
+    keep: Final[bool]
+    repeatable: Final[bool]
 
     def encode(self) -> bytes:
         return self.head
