@@ -31,6 +31,7 @@ import h2.config
 import h2.connection
 import h2.settings
 
+from benchmarks.servers import wait_until_it_accepts
 from tests.pems import Authority
 
 MESSAGES = 100
@@ -88,7 +89,8 @@ def _daemon(kind: str) -> Iterator[tuple[int, dict[str, int]]]:
         ]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
             try:
-                time.sleep(2)
+                for port in ports.values():
+                    wait_until_it_accepts(process, port)
                 yield process.pid, ports
             finally:
                 process.terminate()

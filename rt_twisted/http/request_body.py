@@ -145,7 +145,8 @@ class RequestBody:
         Keep nothing of the body unless there is a sink: the request is answered.
         """
         self._discards = True
-        if self._counted:
+        self._counted = self.paused = False
+        if self._reserved is not None:
             self.stop_counting()
 
     # For the parser.
