@@ -307,7 +307,12 @@ def load_json(text: str) -> Any:
         ValueError: *text* is not JSON; NaN and Infinity are not.
         RecursionError: *text* is nested too deeply.
     """
-    value = _decode(text)
+    value: Any = None
+    end = -1
+    if text[:1] == "{":  # most often, and without blanks around it
+        value, end = _decode_at(text, 0)
+    if end != len(text):
+        value = _decode(text)
     if _has_non_string(value):
         [message] = _message_texts(text)
         value["message"] = VerbatimJson(message.encode())
