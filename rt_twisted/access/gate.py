@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
 
@@ -13,10 +14,12 @@ from rt_twisted.access.grants import ANY_PUBLISHER, ANYONE, Grant
 from rt_twisted.access.questions import Question
 from rt_twisted.codecs.basic_auth import basic_password
 from rt_twisted.codecs.origins import matches_origin
+from rt_twisted.codecs.query import cookie_values
 from rt_twisted.codecs.trace_context import TRACE, trace_headers
 from rt_twisted.codecs.websocket_keys import offered_key
 from rt_twisted.model.errors import HttpError
 
+MAX_COOKIES = 4  # of one name that are verified
 _WORDS = ("anyone", "token", "app")
 
 
@@ -281,7 +284,33 @@ class Gate:
         return offered.decode("latin-1") if offered else ""
 
     def _cookie(self, request: GuardedRequest) -> str:
-        return request.cookies().get(self.cookie, "") if self.cookie else ""
+        """
+        Return the token in the cookie; "" without one.
+
+        Raises:
+            HttpError: 401, there are valid tokens of two clients: a page of another host of
+                the domain may have set one of them.
+        """
+        if not self.cookie:
+            return ""
+        if (request.header("cookie") or "").count(self.cookie) > 1:
+            values = cookie_values(request.header("cookie") or "", self.cookie)
+            if len(values) > 1 and self.tokens is not None:
+                return self._one_client(values)
+        return request.cookies().get(self.cookie, "")
+
+    def _one_client(self, values: Sequence[str]) -> str:
+        """
+        Return the valid token of *values* that expires last; any if none is valid.
+        """
+        grants: list[tuple[Grant, str]] = []
+        for value in values[:MAX_COOKIES]:
+            with suppress(HttpError):
+                grants.append((self.tokens.verify(value), value))
+        if len({grant.subject for grant, _ in grants}) > 1:
+            challenge = ("WWW-Authenticate", "Bearer")
+            raise HttpError(401, "there are cookies of two clients", [challenge])
+        return max(grants, key=lambda one: one[0].expires)[1] if grants else values[0]
 
     def _is_own_page(self, request: GuardedRequest) -> bool:
         origin = request.header("origin")

@@ -23,6 +23,12 @@ MAX_REASON = 8192  # bytes of the body of a refusal that are passed on
 REFUSAL_SIZE = 1000  # bytes of a refusal without its headers and body
 PASSED = frozenset((401, 403, 404, 410, 429))  # statuses of refusals that are passed on
 MAX_KEPT = 300.0  # seconds for which an answer is kept at most
+# What a question has of its own: a client could send the application another value.
+OWN_HEADERS = frozenset(
+    "connection content-length expect host te trailer transfer-encoding upgrade x-action "
+    "x-channels x-forwarded-for x-forwarded-host x-forwarded-proto x-original-method "
+    "x-original-uri x-transport".split()
+)
 _CLAIMS = {"x-user": "sub", "x-channels": "channels", "x-subscribe": "subscribe",
            "x-publish": "publish"}  # fmt: skip
 _RIGHTS = ("channels", "subscribe", "publish")
@@ -213,16 +219,36 @@ def _read_grant(question: Question, response: UpstreamResponse, body: bytes, now
             raise UnusableAnswer("its body is not JSON") from None
         if type(claims) is not dict:
             raise UnusableAnswer("its body is not a JSON object")
-    claims |= read_claims(response.header, now)
+    if len(response.all("x-user")) > 1:
+        raise UnusableAnswer("it has two X-User headers")
+    for name, value in read_claims(response.header, now).items():
+        stated = claims.get(name)
+        if name == "exp" and type(stated) in (int, float):
+            claims[name] = min(value, stated)
+            continue
+        if stated is not None and not _is_same(stated, value):
+            raise UnusableAnswer(f"its headers and its body differ in {name}")
+        claims[name] = value
     try:
         grant = read_grant(claims)
     except GrantError as error:
         raise UnusableAnswer(str(error)) from None
+    if not grant.is_valid_at(now, 0.0) and grant.expires != now:  # X-Expires-In: 0 ends at once
+        raise UnusableAnswer("its grant has ended, or has not begun", down=False)
     if any(claims.get(right) is not None for right in _RIGHTS):
         return grant
     if question.action == PUBLISH:
         return replace(grant, asked_publish=question.channels)
     return replace(grant, asked=question.channels)
+
+
+def _is_same(stated: object, value: object) -> bool:
+    """
+    Return whether a claim of a body, and that of a header, say the same.
+    """
+    if type(value) is list and type(stated) is str:
+        return [stated] == value
+    return (str(stated) if type(stated) is int else stated) == value
 
 
 def read_claims(header: Callable[[str], str | None], now: float) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from rt_twisted.access.weighed_cache import WeighedCache
 from rt_twisted.model.errors import HttpError
 
 MAX_TOKEN = 8192  # characters
+MAX_TRIED = 16  # keys of key sets, for a token that does not name its own
 MAX_KNOWN = 10_000  # tokens that are recognized again
 MAX_KNOWN_BYTES = 32 << 20  # of their grants: one may have a thousand patterns
 MIN_SECRET = 32  # bytes (RFC 7518, 3.2)
@@ -202,6 +203,7 @@ class TokenVerifier:
             if key_set.issuer == named:
                 found += self._keys_of(key_set, kid)
         keys = [key for key in found if algorithm in key.algorithms]
+        del keys[len(self._keys) + MAX_TRIED :]  # the own ones come first
         if not keys or type(algorithm) is not str:
             self._refuse("no key is set for its algorithm and issuer", kid, issuer)
         if "crit" in head or "b64" in head:  # an extension that is always critical (RFC 7797, 6)

@@ -48,6 +48,15 @@ def parse_cookies(text: str) -> dict[str, str]:
     return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
 
 
+def cookie_values(text: str, name: str) -> list[str]:
+    """
+    Return the different values of the cookies *name* in a `Cookie` header, in order.
+    """
+    pairs = (part.partition("=") for part in text.split(";"))
+    values = [value.strip().strip('"') for each, _, value in pairs if each.strip() == name]
+    return list(dict.fromkeys(filter(None, values)))
+
+
 @lru_cache(maxsize=64)  # most clients send one of few
 def media_type(content_type: str) -> str:
     """

@@ -215,7 +215,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Time for an answer of the application, with the wait until it is asked."),
         Setting("authorize-concurrency", "32", values.at_least_one, reloadable=True, help=
             "How many questions the application is asked at once."),
-        Setting("authorize-headers", "", values.header_names, reloadable=True, help=
+        Setting("authorize-headers", "", values.forwarded_headers, reloadable=True, help=
             "Names of request headers that the application gets beside Cookie and Authorization, "
             "separated by blanks."),
         Setting("publish-rate", "0", values.count, reloadable=True, help=

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rt_twisted.access.keys import Key
+from rt_twisted.access.questions import OWN_HEADERS
 from rt_twisted.access.secrets import secret
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.codecs.amqp_url import AmqpUrl, parse_amqp_url
@@ -187,6 +188,16 @@ def header_names(value: str) -> frozenset[str]:
     found = _split(value)
     if not all(map(_HEADER.fullmatch, found)):
         raise ValueError("names of headers, separated by blanks, or *")
+    return found
+
+
+def forwarded_headers(value: str) -> frozenset[str]:
+    """
+    Parse names of headers of clients that the application gets with a question.
+    """
+    found = header_names(value)
+    if "*" in found or OWN_HEADERS.intersection(map(str.lower, found)):
+        raise ValueError("names of headers that questions do not have of their own")
     return found
 
 

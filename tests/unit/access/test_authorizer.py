@@ -122,6 +122,10 @@ def test_grants_in_headers_and_in_json() -> None:
         (200, b'{"channels": 7}', {"content_type": "application/json"}),
         (200, b'{"exp": NaN}', {"content_type": "application/json"}),
         (200, b"", {"x_expires_in": "soon"}),
+        (200, b'{"sub": "mia"}', {"content_type": "application/json", "x_user": "eve"}),
+        (200, b'{"channels": ["a"]}', {"content_type": "application/json", "x_channels": "b"}),
+        (200, b'{"exp": 999999}', {"content_type": "application/json"}),
+        (200, b'{"nbf": 1000001}', {"content_type": "application/json"}),
         (402, b"", {}),
         (304 + 100, b"", {}),
     ],
@@ -505,6 +509,18 @@ def test_large_answers_are_bounded_in_sum() -> None:
         asking.client.respond(403, b"x" * 8192, cache_control="max-age=300")
         refused = max(refused, len(asking.authorizer._answers))
     assert refused < MAX_ANSWER_BYTES / 8192
+
+
+def test_answers_about_two_clients_decide_nothing() -> None:
+    """
+    503: a cache or proxy in between has mixed them up.
+    """
+    fields = (("x-user", "mia"), ("x-user", "eve"))
+    with pytest.raises(UnusableAnswer, match="two X-User"):
+        read_answer(question("a"), UpstreamResponse(204, fields), b"", NOW)
+    agreed = {"content_type": "application/json", "x_channels": "a", "x_expires_in": "60"}
+    body = b'{"channels": "a", "sub": 7, "exp": 1000030}'
+    assert answer(200, body, None, x_user="7", **agreed).grant.expires == NOW + 30
 
 
 def test_digests_of_questions() -> None:

@@ -18,7 +18,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from rt_twisted.access.jwks import parse_key_set
 from rt_twisted.access.key_sets import AGAIN, USUAL, KeySet, KeySets
-from rt_twisted.access.tokens import TokenKey, TokenVerifier
+from rt_twisted.access.tokens import MAX_TRIED, TokenKey, TokenVerifier
 from rt_twisted.model.errors import HttpError
 from tests.unit.access.test_authorizer import FakeClient
 
@@ -143,6 +143,19 @@ def test_tokens_wait_for_the_first_fetch() -> None:
     assert fetching.status(token(EC, "ES256", "e")) == 401  # without its issuer
     assert fetching.status(token(SECRET, "HS256", iss="https://id.example/")) == 401
     assert fetching.status(token(EC, "ES256", iss="https://id.example/")) == 200
+
+
+def test_a_token_without_kid_is_tried_by_few_keys() -> None:
+    """
+    So that tokens with wrong signatures do not cost a hundred verifications each; with its kid
+    each key counts.
+    """
+    fetching = Fetching()
+    many = [ec.generate_private_key(ec.SECP256R1()) for _ in range(MAX_TRIED + 4)]
+    fetching.client.respond(200, key_set(*[jwk(key, f"{n}") for n, key in enumerate(many)]))
+    assert fetching.status(token(many[0], "ES256")) == 200
+    assert fetching.status(token(many[-1], "ES256")) == 401
+    assert fetching.status(token(many[-1], "ES256", str(len(many) - 1))) == 200
 
 
 def test_unknown_keys_are_fetched_every_ten_seconds() -> None:

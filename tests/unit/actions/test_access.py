@@ -212,6 +212,25 @@ def test_places_of_a_token(daemon: Daemon) -> None:
     assert not status(cookie=good, header=other)
 
 
+def test_cookies_of_two_clients_are_refused(daemon: Daemon) -> None:
+    """
+    A page of another host of the domain may have set one of them, whichever is sent first. One
+    that is left over from before is ignored.
+    """
+    mia, eve = token(channels=["a"]), token(channels=["a"], sub="eve")
+    old, longer = token(channels=["b"], exp=NOW - 9), token(channels=["a"], exp=NOW + 9999)
+
+    def status(*cookies: str) -> int:
+        text = "; ".join(f"t={cookie}" for cookie in cookies)
+        return status_of(daemon.get("/sse?channels=a", "", f"Cookie: x=1; {text}; y=t\r\n"))
+
+    assert status(mia) == status(mia, mia) == status(old, mia) == status(mia, old) == 200
+    assert status(token(channels=["b"]), longer) == status(longer, token(channels=["b"])) == 200
+    assert status(mia, "nonsense") == 200
+    assert status(mia, eve) == status(eve, mia) == status(old, eve, mia) == 401
+    assert status("nonsense", old) == status("", old) == 401
+
+
 def test_two_bearer_headers_are_refused(daemon: Daemon) -> None:
     """
     A request with two tokens is refused, as neither of them has precedence.

@@ -263,6 +263,8 @@ def test_values_are_parsed(name: str, text: str, value: object) -> None:
         *((name, text, "origins such as https://www.example.org, in lower case, no path, "
            f"not '{text}'") for name in ("origins", "websocket-origins")
           for text in ("https://a.example/", "a.example", "https://A.example", "https://*.example")),
+        *(("authorize-headers", text, "names of headers that questions do not have of their own, "
+           f"not '{text}'") for text in ("X-Trace X-Channels", "host", "*")),
         *(("trusted-proxies", text, "addresses or networks such as 10.0.0.5 or 10.0.0.0/8, "
            f"not '{text}'") for text in ("10.0.0.1/8", "10.0.0.0/33", "nginx", "unix:/run/x")),
     ],
