@@ -5,7 +5,7 @@ The hub: all channels of this node, and the subscribers that join and leave them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from heapq import nlargest
 from operator import attrgetter
 from typing import Any
@@ -57,10 +57,12 @@ from rt_twisted.model.message import (
     Sync,
 )
 from rt_twisted.model.retention import Retention
+from rt_twisted.net.slices import run_at_once
 
 _log = Logger()
 _sweeping = _log.failureHandler("while sweeping channels and subscribers")
 # Attributes of an Enum class are slow to look up.
+STEP = 1000  # channels, then other clients may be served
 _NO_MARK = Mark.NONE
 _SYNC = SlowConsumerPolicy.SYNC
 
@@ -621,13 +623,27 @@ class Hub:
 
         Among equals, those that were published to last come first.
         """
+        return run_at_once(self.busiest_in_steps(limit))
+
+    def busiest_in_steps(
+        self, limit: int
+    ) -> Generator[None, None, tuple[list[ChannelCounts], ChannelCounts]]:
+        """
+        Return what `busiest_channels` does; yield where other clients may be served.
+        """
         channels = list(self._channels.newest_first())
+        yield
         shown = nlargest(limit, channels, key=attrgetter("subscribers"))
+        yield
         total, part = _sums(channels), _sums(shown)
         others = ChannelCounts(
             "", total[0] - part[0], total[1] - part[1], channels=len(channels) - len(shown)
         )
-        return [_channel_counts(channel) for channel in shown], others
+        counts: list[ChannelCounts] = []
+        for at in range(0, len(shown), STEP):
+            yield
+            counts += [_channel_counts(channel) for channel in shown[at : at + STEP]]
+        return counts, others
 
     def channel_names(self) -> list[Selector]:
         """

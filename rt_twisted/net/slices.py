@@ -14,6 +14,18 @@ SLICE = 0.005  # seconds of work, then other clients are served
 _T = TypeVar("_T")
 
 
+def run_at_once(steps: Generator[None, None, _T]) -> _T:
+    """
+    Return what *steps* return, which are few.
+    """
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: _T = end.value
+        return result
+
+
 def run_in_slices(clock: Any, steps: Generator[None, None, _T]) -> Deferred[_T]:
     """
     Run *steps* to their end, for about SLICE in each turn of the reactor.

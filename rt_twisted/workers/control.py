@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Generator
 from typing import Any, Protocol
 
 from twisted.application.service import Service
@@ -14,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from rt_twisted.hub.hub import Hub
 from rt_twisted.metrics.snapshot import (
@@ -24,6 +26,7 @@ from rt_twisted.metrics.snapshot import (
     unpack_snapshot,
 )
 from rt_twisted.model.errors import HttpError
+from rt_twisted.net.slices import run_in_slices
 from rt_twisted.workers.control_channel import ControlChannel
 
 REPORT_INTERVAL = 1.0  # seconds; a worker that crashes loses the counts of so much time
@@ -199,17 +202,29 @@ class ControlClient(Service):
         """
         Send a report: a whole one if a *round* asked for it, otherwise the counters.
         """
+        if round:
+            steps = self._report_in_steps(round)
+            run_in_slices(self._reactor, steps).addErrback(_log_failure)
+            return
         with _reporting:
-            if round:
-                report = WorkerReport(
-                    self._hub.current_metrics(), *self._hub.busiest_channels(MAX_CHANNELS)
-                )
-            else:
-                self._hub.metrics.cpu_seconds = time.process_time()
-                report = WorkerReport(self._hub.metrics)
-            packed = pack_report(report)
-            if self._channel.send_unless_congested("report", round=round, report=packed):
-                self._hub.metrics.restart_maxima()  # the parent keeps them until an export
+            self._hub.metrics.cpu_seconds = time.process_time()
+            self._send_report(0, WorkerReport(self._hub.metrics))
+
+    def _report_in_steps(self, round: int) -> Generator[None, None, None]:
+        channels = yield from self._hub.busiest_in_steps(MAX_CHANNELS)
+        yield
+        metrics = self._hub.current_metrics()
+        yield
+        self._send_report(round, WorkerReport(metrics, *channels))
+
+    def _send_report(self, round: int, report: WorkerReport) -> None:
+        packed = pack_report(report)
+        if self._channel.send_unless_congested("report", round=round, report=packed):
+            self._hub.metrics.restart_maxima()  # the parent keeps them until an export
+
+
+def _log_failure(failure: Failure) -> None:
+    _log.failure("while reporting to the parent", failure)
 
 
 def _no_answer() -> HttpError:

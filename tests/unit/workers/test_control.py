@@ -4,6 +4,7 @@ Messages between the parent and a worker.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from rt_twisted.brokers.interfaces import IReady
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.message import Draft
 from rt_twisted.workers.control import ControlClient
 from rt_twisted.workers.control_channel import ControlChannel
 from tests.defaults import make_hub
+from tests.turns import run_turn
 
 
 def test_a_congested_channel_drops_what_may_be_dropped() -> None:
@@ -111,3 +114,37 @@ def test_a_stopping_worker_is_not_reported_as_ready() -> None:
     clock.pump([0.1] * 50)
 
     assert b"ready" not in transport.value()
+
+
+class BusyClock(Clock):
+    """
+    A clock on which each look takes two milliseconds.
+    """
+
+    def seconds(self) -> float:
+        self.rightNow += 0.002
+        return self.rightNow
+
+
+def test_a_report_of_many_channels_is_made_in_slices() -> None:
+    """
+    Other clients are served in between.
+    """
+    clock = BusyClock()
+    hub = make_hub(MemoryBroker(clock, "e"), clock)
+    hub.publish([Draft(f"channel-{number}", b"x") for number in range(5000)])
+    control = ControlClient(clock, -1, hub)
+    transport = StringTransport()
+    control._channel.makeConnection(transport)  # type: ignore[no-untyped-call]
+    control._on_message(control._channel, {"what": "report", "round": 7})
+    turns = 0
+    while not transport.value():
+        run_turn(clock)
+        turns += 1
+        assert turns < 20
+
+    assert turns >= 2
+    report = json.loads(transport.value()[4:])
+    assert (report["what"], report["round"]) == ("report", 7)
+    _, shown, _ = report["report"]
+    assert len(shown) == 5000
