@@ -7,6 +7,7 @@ sent again, once, if a kept connection was closed before a byte of the response.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,7 @@ SAFE = frozenset(("GET", "HEAD"))
 
 BODILESS = frozenset((*SAFE, "OPTIONS"))
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _Origin = tuple[str, str, int, str]
 
 
@@ -79,9 +81,10 @@ class UpstreamRequest:
         url = self.url
         lines = [f"{self.method} {url.target} HTTP/1.1", f"Host: {url.authority}"]
         for name, value in self.headers:
-            if any(ord(character) < 32 or ord(character) == 127 for character in name + value):
+            line = f"{name}: {value}"
+            if _CONTROL.search(line):
                 raise ValueError(f"header {name[:100]!r} has a control character")
-            lines.append(f"{name}: {value}")
+            lines.append(line)
         if self.body or self.method not in BODILESS:
             lines.append(f"Content-Length: {len(self.body)}")
         head = "\r\n".join(lines) + "\r\n\r\n"
