@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "rt_twisted"
 FOLDERS = ("rt_twisted", "tests", "benchmarks", "examples", "extras", "twisted/plugins")
@@ -101,6 +103,7 @@ def docstrings(node: ast.AST) -> Iterator[tuple[int, str]]:
             yield from docstrings(child)
 
 
+@pytest.mark.limit(240)
 def test_docstrings_stand_alone() -> None:
     """
     A docstring is understood without the one before it, and says more than two words.

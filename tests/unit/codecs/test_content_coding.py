@@ -70,8 +70,8 @@ def test_codings_are_decoded(header: str, body: bytes) -> None:
         ("deflate", zlib.compress(BODY)[:-1], 400),
         ("gzip", compress(bytes(1001)), 413),
         ("gzip", compress(bytes(600)) * 2, 413),
-        ("gzip", compress(bytes(50_000_000)), 413),
-        ("gzip, gzip", compress(compress(bytes(50_000_000))), 413),
+        ("gzip", compress(bytes(5_000_000)), 413),
+        ("gzip, gzip", compress(compress(bytes(5_000_000))), 413),
         ("deflate", zlib.compress(bytes(1001)), 413),
     ],
 )
