@@ -38,7 +38,7 @@ from rt_twisted.model.settings import read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.tap import limits as reading
 from rt_twisted.tap.factories import make_context as make_action_context
-from rt_twisted.tap.settings import default_values
+from rt_twisted.tap.setting_values import default_values
 
 # The defaults, but no bounds that depend on the file descriptors of the machine.
 SETTINGS = {**default_values(), "max-readers": 1, "max-idle-connections": 1}

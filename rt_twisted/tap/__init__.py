@@ -12,7 +12,7 @@ from rt_twisted.net.clock import use_monotonic_clock
 from rt_twisted.net.resolver import use_daemon_resolver
 from rt_twisted.tap import options as parsing
 from rt_twisted.tap.build import build
-from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.setting_values import SettingError
 
 
 def Options() -> parsing.Options:

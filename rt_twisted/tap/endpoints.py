@@ -15,7 +15,7 @@ from rt_twisted.net.listeners import SharedPort, TcpPort
 from rt_twisted.tap.announce import PROXIED
 from rt_twisted.tap.factories import setting_error
 from rt_twisted.tap.options import Options
-from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.setting_values import SettingError
 from rt_twisted.tap.uwsgi_words import BACKLOG, quoted
 
 MODE = "660"  # of unix sockets: for the user and the group of the daemon

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from rt_twisted.tap.settings import PREFIX, SETTINGS, GivenValue, variable_name
+from rt_twisted.tap.setting_values import PREFIX, GivenValue, variable_name
+from rt_twisted.tap.settings import SETTINGS
 
 CONFIG = f"{PREFIX}CONFIG"  # the file of --config
 INTERNAL = f"{PREFIX}TWISTED_"  # variables that worker processes inherit

@@ -43,7 +43,7 @@ from rt_twisted.tap.limits import (
 )
 from rt_twisted.tap.logfiles import LogFile, Owner
 from rt_twisted.tap.options import Options
-from rt_twisted.tap.settings import SettingError, located
+from rt_twisted.tap.setting_values import SettingError, located
 from rt_twisted.workers.sidecars import SidecarCommand
 
 if TYPE_CHECKING:

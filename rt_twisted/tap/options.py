@@ -21,8 +21,7 @@ from rt_twisted.tap.commands import REALTIME, Command
 from rt_twisted.tap.environment import NOTHING, read_environment
 from rt_twisted.tap.notes import notes
 from rt_twisted.tap.runner import as_twistd, is_twist, log_settings
-from rt_twisted.tap.settings import (
-    SETTINGS,
+from rt_twisted.tap.setting_values import (
     GivenValue,
     SettingError,
     parse_values,
@@ -30,6 +29,7 @@ from rt_twisted.tap.settings import (
     read_word,
     unknown_setting,
 )
+from rt_twisted.tap.settings import SETTINGS
 from rt_twisted.tap.start import settle_pid_file
 from rt_twisted.tap.usage_text import usage_text
 from rt_twisted.tap.uwsgi_words import ROUTE_WORDS, WITHOUT_EFFECT

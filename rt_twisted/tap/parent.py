@@ -18,7 +18,7 @@ from rt_twisted.tap.logfiles import LogFile, Logged
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.reload import ParentReloader
 from rt_twisted.tap.reporting import add_exporter, announce_by_settings
-from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.setting_values import SettingError
 from rt_twisted.workers.forker import Forker
 from rt_twisted.workers.sidecars import SidecarSupervisor
 from rt_twisted.workers.sockets import ListenerBinder

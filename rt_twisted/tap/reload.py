@@ -35,7 +35,8 @@ from rt_twisted.tap.log_filter import LogFilter
 from rt_twisted.tap.logfiles import LogFile
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.routing import make_routes
-from rt_twisted.tap.settings import SETTINGS, SettingError
+from rt_twisted.tap.setting_values import SettingError
+from rt_twisted.tap.settings import SETTINGS
 from rt_twisted.workers.sidecars import SidecarSupervisor
 
 _log = Logger()

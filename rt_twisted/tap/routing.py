@@ -14,7 +14,7 @@ from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry, parse_later, p
 from rt_twisted.tap.factories import error_at, setting_error
 from rt_twisted.tap.first_use import loads_all
 from rt_twisted.tap.options import Options
-from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.setting_values import SettingError
 
 EAGER = frozenset(("admin", "alive", "publish", "ready", "sse"))  # small, or used by most
 

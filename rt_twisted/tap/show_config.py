@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rt_twisted.routes import mask_secrets
 from rt_twisted.tap import values
 from rt_twisted.tap.log_filter import printable
-from rt_twisted.tap.settings import SECTIONS, GivenValue, Setting
+from rt_twisted.tap.setting_values import GivenValue
+from rt_twisted.tap.settings import SECTIONS, Setting
 
 MASK = "***"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from rt_twisted.tap.settings import SETTINGS, variable_name
+from rt_twisted.tap.setting_values import variable_name
+from rt_twisted.tap.settings import SETTINGS
 from rt_twisted.tap.show_config import mask
 from tests.real.conftest import PATIENCE, TWISTD, Serve, Server, StartDaemon, free_port
 from tests.real.redis_server import start_redis

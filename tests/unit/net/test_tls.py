@@ -34,7 +34,7 @@ from rt_twisted.net.tls import TlsContexts, TlsEndpoint, UnbufferedTls
 from rt_twisted.net.tls_records import MAX_RECORD, RecordWriter
 from rt_twisted.tap.endpoints import make_endpoints
 from rt_twisted.tap.options import Options
-from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.setting_values import SettingError
 from tests.pems import Authority
 from tests.unit.http.clients import Place
 

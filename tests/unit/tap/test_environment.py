@@ -14,7 +14,8 @@ from twisted.internet.testing import MemoryReactorClock
 from rt_twisted.access.secrets import secret as parse_secret
 from rt_twisted.tap import values
 from rt_twisted.tap.environment import read_environment
-from rt_twisted.tap.settings import SECTIONS, SETTINGS, GivenValue, parse_values, variable_name
+from rt_twisted.tap.setting_values import GivenValue, parse_values, variable_name
+from rt_twisted.tap.settings import SECTIONS, SETTINGS
 from rt_twisted.tap.show_config import config_lines, mask
 from rt_twisted.workers.environment import VARIABLE
 from tests.unit.tap.test_settings import built, error_of, file, parse

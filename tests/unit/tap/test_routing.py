@@ -12,7 +12,7 @@ from rt_twisted.actions.chain import Route
 from rt_twisted.routes import DEFAULT
 from rt_twisted.tap.notes import notes
 from rt_twisted.tap.routing import make_routes
-from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.setting_values import SettingError
 from tests.unit.tap.test_settings import ROOT, error_of, file, parse
 from tests.unit.test_routes import CONTEXT
 

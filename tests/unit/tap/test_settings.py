@@ -21,14 +21,8 @@ from rt_twisted.access.secrets import secret as parse_secret
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.tap.build import build
 from rt_twisted.tap.options import Options
-from rt_twisted.tap.settings import (
-    SECTIONS,
-    SETTINGS,
-    GivenValue,
-    SettingError,
-    default_values,
-    parse_values,
-)
+from rt_twisted.tap.setting_values import GivenValue, SettingError, default_values, parse_values
+from rt_twisted.tap.settings import SECTIONS, SETTINGS
 
 ROOT = Path(__file__).parents[3]
 TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "realtime")
@@ -664,7 +658,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     Run the real twistd with *arguments*.
     """
     return subprocess.run(
-        [*TWISTD, *arguments], cwd=folder, capture_output=True, text=True, timeout=20
+        [*TWISTD, *arguments], cwd=folder, capture_output=True, text=True, timeout=60
     )
 
 

@@ -22,7 +22,8 @@ from rt_twisted.routes import Routes
 from rt_twisted.tap.build import build
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.routing import make_routes
-from rt_twisted.tap.settings import SETTINGS, SettingError
+from rt_twisted.tap.setting_values import SettingError
+from rt_twisted.tap.settings import SETTINGS
 from rt_twisted.tap.uwsgi_words import ACCEPTED, INSTEAD, advice, translate
 from tests.defaults import make_context, make_hub
 from tests.unit.tap.test_settings import error_of, parse

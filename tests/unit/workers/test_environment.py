@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from rt_twisted.tap.build import build
 from rt_twisted.tap.options import Options
-from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.setting_values import SettingError
 from rt_twisted.workers.environment import VARIABLE, WorkerEnvironment
 
 

@@ -16,7 +16,7 @@ from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.tap.settings import SettingError, read_file
+from rt_twisted.tap.setting_values import SettingError, read_file
 from rt_twisted.workers.restarts import FIRST_DELAY
 from rt_twisted.workers.sidecar_output import MAX_BYTES, MAX_LINE, MAX_LINES, SidecarOutput
 from rt_twisted.workers.sidecars import SidecarCommand, SidecarSupervisor
