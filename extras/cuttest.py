@@ -227,14 +227,14 @@ def progress(test_run: CutTest, seconds: float) -> str:
 COLUMNS = {
     "readers": "readers",
     "cuts": "cuts",
-    "owed": "owed",
+    "owed": "expected",
     "delivered": "delivered",
     "percent": "%",
     "lost": "lost",
     "repeated": "repeated",
     "out_of_order": "disordered",
-    "gaps": "gaps told",
-    "lost_in_gaps": "lost in them",
+    "gaps": "gaps",
+    "lost_in_gaps": "lost in gaps",
 }
 
 
@@ -271,7 +271,7 @@ def report(found: dict[str, Any]) -> str:
         )
     whole = found["all"]
     if whole["recovered"]:
-        lines.append(f"servers knew sessions of Socket.IO again {whole['recovered']:,} times")
+        lines.append(f"servers restored sessions of Socket.IO {whole['recovered']:,} times")
     if whole["tokens"]:
         lines.append(f"subscribers got {whole['tokens']:,} tokens")
     for name, words in (

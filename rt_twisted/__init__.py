@@ -1,5 +1,5 @@
 """
-A realtime server on Twisted: a channel is an ordered log with readers.
+A realtime server on Twisted: a channel is an ordered log with subscribers.
 """
 
 __version__ = "0.1.0"

@@ -1,5 +1,5 @@
 """
-The rate at which one publisher may publish, over all its connections to a process.
+Rate limit for publishers: messages per second, over all connections of one to a process.
 """
 
 from __future__ import annotations

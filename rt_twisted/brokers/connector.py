@@ -1,5 +1,5 @@
 """
-The connection loop of brokers with a server: connect, wait for the end, connect again.
+The reconnect loop of brokers with a server: connect, wait for the end, back off, connect again.
 
 Twisted's ClientService would be the usual way. It counts a connection as a success before
 it is prepared, so a refused login would not slow it down; and a node has two connections

@@ -183,7 +183,7 @@ class Admission:
     def _next_retry(self) -> float:
         """
         Return the seconds until there is room for one more request, if all that were
-        rejected come back when they were told to.
+        rejected come back after their Retry-After.
         """
         now = self._clock.seconds()
         drained = now + len(self._queue) / self.rate

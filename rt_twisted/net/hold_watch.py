@@ -1,5 +1,6 @@
 """
-How long the reactor is held: the time between two polls for events, in which no client is served.
+Event loop lag: how long the reactor is held between two polls for events. No client is served
+meanwhile.
 """
 
 from __future__ import annotations

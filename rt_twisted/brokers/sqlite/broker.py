@@ -103,8 +103,8 @@ class SqliteBroker(Service):
         open: open it.
         retention: of each channel.
         refuse: what happens to messages that cannot be written: True, the publisher is
-            told to retry; False, they are delivered all the same, and the publisher
-            learns that they are not durable.
+            asked to retry; False, they are delivered all the same, and the response
+            to the publisher says that they are not durable.
         make_executor: make the two threads that write and read; tests have their own.
     """
 

@@ -1,5 +1,5 @@
 """
-Puts RTP packets in order, and finds the gaps between them (RFC 3550, A.1).
+Jitter buffer: puts RTP packets in order, and finds the gaps between them (RFC 3550, A.1).
 """
 
 from __future__ import annotations

@@ -256,6 +256,6 @@ def test_the_report_has_all_results() -> None:
         "99.000", "1,000", "disturbed 2 times, 1 failed", "3 messages at another position",
         "5 deliveries had not arrived", "without poll: status 404", "1 x publish: status 503",
         "lost: a 17 at e.9, sse reader 4", "1.400 reset at e.8", "seed 4711",
-        "sessions of Socket.IO again 3 times", "subscribers got 7 tokens",
+        "servers restored sessions of Socket.IO 3 times", "subscribers got 7 tokens",
     ):  # fmt: skip
         assert words in text
