@@ -11,10 +11,11 @@ from twisted.internet.task import Clock
 
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.http.body import BodyBuffer
+from rt_twisted.http.held_body import BOUNDARY
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import Routes, parse_route
 from tests.defaults import make_context, make_http_limits, make_server
-from tests.unit.http.clients import Caller, Place, get, post
+from tests.unit.http.clients import Caller, Place, chunked, get, post
 from tests.unit.http.h2_client import Client
 
 LIMITS = make_http_limits(body=1 << 20)
@@ -239,3 +240,13 @@ def test_a_body_in_tiny_chunks_takes_its_size() -> None:
     got: list[bytes] = []
     whole.done.addCallback(got.append)
     assert got == [b"x" * 1000]
+
+
+def test_ends_of_chunks_take_memory() -> None:
+    """
+    A body of many small chunks that waits for its action counts with the ends of its chunks.
+    """
+    place = make_place()
+    place.call(chunked(b"1", b"a", b"1", b"b", b"", path=b"/late"))
+
+    assert place.server.context.inbound_memory.used == 2 + 2 * BOUNDARY

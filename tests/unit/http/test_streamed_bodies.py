@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from rt_twisted.http.h1 import MAX_BUFFERED
+from rt_twisted.http.head import ResponseHead
 from tests.unit.http.clients import Place, byte_wise, chunked, get, post
 from tests.unit.http.h2_client import Client
 from tests.unit.http.live import ChunkSink, live_place
@@ -266,3 +267,20 @@ def test_by_http_2_the_timeout_runs_again() -> None:
 
     assert sink.events == ["lost 408"]
     assert client.streams[number].status == 408
+
+
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_a_body_that_is_not_wanted_is_discarded_once_a_response_has_begun(in_chunks: bool) -> None:
+    """
+    A client that still sends its body while it receives the response is not paused, whether the
+    body has a length or chunks.
+    """
+    place, waiting = live_place()
+    start = chunked(path=b"/live") if in_chunks else post(bytes(200_000), b"/live")[:-200_000]
+    caller = place.call(start)
+    response = waiting[0].stream(ResponseHead(200, [], b"OK"), None)
+    caller.send(b"1\r\na\r\n" * 20_000 if in_chunks else bytes(MAX_BUFFERED + 1))
+
+    assert caller.wire.producerState == "producing"
+    assert place.server.context.inbound_memory.used == 0
+    response.finish()
