@@ -4,6 +4,7 @@ Subscribers: writing at once if possible, always in order, within bounds.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from twisted.python.failure import Failure
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub.limits import SlowConsumerPolicy
-from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.hub.replay_frames import ReplayFrames, shared_frames
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber, broadcast
 from rt_twisted.model.message import Message, Position
 from tests.defaults import make_backlog_limits
 from tests.fakes import FakeTransport
@@ -157,6 +159,65 @@ def test_a_connection_that_breaks_during_catch_up_is_lost(
     assert subscriber.closed
     assert line.aborted
     assert notes.events == ["behind", "caught up", DisconnectReason.LOST]
+
+
+def test_a_broken_connection_does_not_end_the_fan_out(line: FakeTransport, notes: Recorder) -> None:
+    """
+    A subscriber whose socket refuses a frame leaves; those behind it receive the frame.
+    """
+    other, others_notes = FakeTransport(), Recorder()
+    broken, whole = make_subscriber(line, notes), make_subscriber(other, others_notes)
+    line.close()
+    broadcast([broken, whole], b"hello")
+
+    assert broken.closed
+    assert line.aborted
+    assert notes.events == [DisconnectReason.LOST]
+    assert other.read() == b"hello"
+    assert others_notes.events == []
+    other.close()
+
+
+def replay_of(count: int) -> tuple[ReplayFrames, bytes]:
+    """
+    Return the rest of a replay, and its bytes.
+    """
+    format = EventStream()
+    messages = [Message("a", FRAME, Position("e", number)) for number in range(count)]
+    frames = b"".join(map(format.encode, messages))
+    return ReplayFrames(format, messages, shared_frames()), frames
+
+
+def test_a_replay_waits_behind_a_full_socket(line: FakeTransport, notes: Recorder) -> None:
+    """
+    A socket that accepts nothing makes the replay the backlog, which follows whole.
+    """
+    subscriber = make_subscriber(line, notes)
+    filling = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            filling += line.getHandle().send(b"f" * 100)
+    replay, frames = replay_of(20)
+    subscriber.write_replay(replay)
+
+    assert notes.events == ["behind"]
+    assert line.read_all() == b"f" * filling + frames
+    assert notes.events == ["behind", "caught up"]
+
+
+def test_a_connection_that_breaks_during_a_replay_is_lost(
+    line: FakeTransport, notes: Recorder
+) -> None:
+    """
+    A subscriber whose socket refuses its replay leaves, as with a frame.
+    """
+    subscriber = make_subscriber(line, notes)
+    line.close()
+    subscriber.write_replay(replay_of(2)[0])
+
+    assert subscriber.closed
+    assert line.aborted
+    assert notes.events == [DisconnectReason.LOST]
 
 
 def test_frames_written_during_catch_up_keep_their_order(
