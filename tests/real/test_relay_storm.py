@@ -164,10 +164,11 @@ class Publisher:
     def __init__(self, front: Server) -> None:
         self.sent: list[float] = []  # when
         self._front = front
+        self._ending = False
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        while True:
+        while not self._ending:
             now, number = time.time(), len(self.sent)
             status = await asyncio.to_thread(
                 ask, self._front, f"/publish?channel=news&message={number}", "POST", b""
@@ -180,9 +181,8 @@ class Publisher:
         """
         Stop; check that all *subscribers* have all messages once, and print how late.
         """
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        self._ending = True  # a POST that is on its way cannot be cancelled
+        await self._task
         wanted = [b"%d" % number for number in range(len(self.sent))]
         for subscriber in subscribers:
             while len(subscriber.messages) < len(wanted):
