@@ -5,6 +5,7 @@ Request bodies as streams: pauses, and the ends of chunks.
 from __future__ import annotations
 
 import pytest
+from twisted.python.failure import Failure
 
 from rt_twisted.http.h1 import MAX_BUFFERED
 from rt_twisted.http.head import ResponseHead
@@ -284,3 +285,41 @@ def test_a_body_that_is_not_wanted_is_discarded_once_a_response_has_begun(in_chu
     assert caller.wire.producerState == "producing"
     assert place.server.context.inbound_memory.used == 0
     response.finish()
+
+
+@pytest.mark.parametrize("event", [b"a", "chunk", "end"])
+def test_an_error_of_the_sink_is_answered(event: object, clean_reactor: list[Failure]) -> None:
+    """
+    Whatever method of a sink raises, the client gets 500, and the sink is not called again.
+    """
+    place, waiting = live_place()
+    caller = place.call(chunked(path=b"/live"))
+
+    def fail() -> None:
+        if sink.events[-1] == event:
+            raise ZeroDivisionError
+
+    sink = ChunkSink(then=fail)
+    waiting[0].receive(sink)
+    caller.send(b"1\r\na\r\n0\r\n\r\n")
+
+    assert [answer.status for answer in caller.responses()] == [500]
+    assert sink.events[-1] == event
+    assert [failure.type for failure in clean_reactor] == [ZeroDivisionError]
+    clean_reactor.clear()
+
+
+def test_a_streamed_body_takes_no_memory() -> None:
+    """
+    A body that is delivered as it arrives is not counted among those that wait, before and after
+    its action begins to receive it.
+    """
+    place, waiting = live_place()
+    caller = place.call(post(bytes(2000), b"/live")[:-1000])
+    memory = place.server.context.inbound_memory
+    assert memory.used == 1000
+    waiting[0].receive(ChunkSink())
+    assert memory.used == 0
+    caller.send(bytes(500))
+
+    assert memory.used == 0
