@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
-from typing import Any
 
 from rt_twisted.workers.crash_log import enable_crash_log
 
@@ -24,19 +22,9 @@ def main() -> None:
     enable_crash_log(os.environ)
     sys.argv = ["twistd", *sys.argv[2:]]
 
-    from twisted.application.app import run
-    from twisted.scripts._twistd_unix import ServerOptions
-    from twisted.scripts.twistd import runApp
+    from twisted.scripts.twistd import run
 
-    plugin = import_module("twisted.plugins.realtime_plugin")
-
-    class WorkerOptions(ServerOptions):
-        # Only our plug-in: to search those of all packages takes memory of each worker, and time.
-        @staticmethod
-        def _getPlugins(interface: Any, package: Any = None) -> list[Any]:
-            return [each for each in (plugin.realtime, plugin.cyclone_sse) if each]
-
-    run(runApp, WorkerOptions)
+    run()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from importlib import import_module
 from typing import Any
 
 from rt_twisted.workers.__main__ import main as run_worker
-from rt_twisted.workers.late_reactor import TAKES_REACTOR, import_without_reactor
 
 MAX_DESCRIPTORS = 250  # in one request; the kernel passes up to 253
 MAX_NAMES = 1 << 20  # bytes of the names of all modules
@@ -112,10 +111,6 @@ def preload(names: Iterable[str]) -> None:
     Import the modules *names*; those that fail are left out, as a worker reports it.
     """
     gc.disable()  # all that is imported stays
-    names = tuple(names)
-    for name in TAKES_REACTOR:
-        if name in names:
-            import_without_reactor(name)
     for name in names:
         with suppress(Exception):
             import_module(name)

@@ -43,10 +43,7 @@ def test_modules_of_users_are_not_shared() -> None:
         *("twistedness", "txredisapi", "rt_twisted.workers.__main__"),
     ]
 
-    assert modules_to_share(loaded) == [
-        *("rt_twisted.hub.hub", "rt_twisted.brokers.redis.broker"),
-        *("twisted.internet.defer", "txredisapi"),
-    ]
+    assert modules_to_share(loaded) == ["rt_twisted.hub.hub", "twisted.internet.defer"]
 
 
 @pytest.mark.parametrize(
@@ -112,32 +109,3 @@ def test_a_server_with_a_reactor_does_not_fork() -> None:
         ours.send(b'["twisted.internet.reactor"]')
         assert ours.recv(4096) == b""
         assert server.wait(20) == 1
-
-
-USE_REDIS = """
-import sys
-from rt_twisted.workers.fork_server import preload
-
-preload(["txredisapi", "rt_twisted.brokers.redis.broker"])
-assert "rt_twisted.brokers.redis.broker" in sys.modules
-assert "twisted.internet.reactor" not in sys.modules
-import twisted.internet, txredisapi
-assert not hasattr(twisted.internet, "reactor")
-
-from twisted.internet import reactor
-parser = txredisapi.LineReceiver()
-parser.callLater(0, reactor.stop)
-txredisapi.reactor.callLater(60, print)
-assert len(reactor.getDelayedCalls()) == 2
-reactor.run()
-print(type(reactor).__name__, txredisapi.reactor.running)
-"""
-
-
-def test_a_library_that_takes_the_reactor_is_imported_before_it() -> None:
-    """
-    The reactor is installed after the fork, and the library uses that one.
-    """
-    done = subprocess.run([sys.executable, "-c", USE_REDIS], capture_output=True, text=True)
-
-    assert (done.stdout, done.stderr) == ("EPollReactor False\n", "")
