@@ -37,7 +37,7 @@ class PollLoop:
         self.since = math.inf
         self._reactor = reactor
         self._on_hold = on_hold
-        # Three names of Twisted beyond its interfaces.
+        # Names of Twisted beyond its interfaces: another version may lack them (`is_possible`).
         self._poll = reactor._poller.poll
         self._selectables = reactor._selectables
         self._serve = reactor._doReadOrWrite
@@ -47,7 +47,8 @@ class PollLoop:
         """
         Return whether *reactor* waits by epoll(7), as Twisted's own on Linux does.
         """
-        return isinstance(getattr(reactor, "_poller", None), select.epoll)
+        has_names = hasattr(reactor, "_selectables") and hasattr(reactor, "_doReadOrWrite")
+        return has_names and isinstance(getattr(reactor, "_poller", None), select.epoll)
 
     def start(self) -> None:
         """
