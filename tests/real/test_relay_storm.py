@@ -2,7 +2,7 @@
 Many clients of an application behind the daemon: it hangs, is killed and comes back, and some
 clients are slow. Others are served meanwhile.
 
-RT_EVENT_SOURCES sets how many clients reconnect (5000 for the full figure), RT_SUBSCRIBERS how
+EVENT_SOURCES sets how many clients reconnect (5000 for the full figure), SUBSCRIBERS how
 many have their messages meanwhile (1000). The figures are logged: `pytest --log-cli-level=INFO`.
 """
 
@@ -28,8 +28,8 @@ from tests.real.test_relay import ask, gunicorn
 
 _log = logging.getLogger(__name__)
 
-EVENT_SOURCES = int(os.environ.get("RT_EVENT_SOURCES", "500"))
-SUBSCRIBERS = int(os.environ.get("RT_SUBSCRIBERS", "100"))
+EVENT_SOURCES = int(os.environ.get("EVENT_SOURCES", "500"))
+SUBSCRIBERS = int(os.environ.get("SUBSCRIBERS", "100"))
 PLACES = 32
 PAUSE = 0.1  # seconds between two messages
 LENGTH = re.compile(rb"(?i)\ncontent-length: ([0-9]+)")
