@@ -7,11 +7,14 @@ comes one byte n, then n * 16 bytes of text, padded with zeros.
 
 from __future__ import annotations
 
+import codecs
 from functools import lru_cache
 
 METAINT = 16_000  # bytes of audio between two blocks, as icecast2 has it
 MAX_TITLE = 4080 - len("StreamTitle='';")  # bytes, as n is one byte
 
+# Codecs of Python that are not character sets; the first two need quadratic time.
+_NO_CHARSETS = ("punycode", "idna", "unicode-escape", "raw-unicode-escape")
 _CONTROLS = dict.fromkeys([*range(32), 127, *range(128, 160)], " ")
 
 
@@ -33,7 +36,8 @@ def _decode(title: bytes, charset: str) -> str:
     for encoding in (charset, "utf-8") if charset.isascii() else ("utf-8",):
         if encoding:
             try:
-                return title.decode(encoding)
+                if codecs.lookup(encoding).name not in _NO_CHARSETS:
+                    return title.decode(encoding)
             except (LookupError, ValueError):
                 continue
     return title.decode("latin-1")

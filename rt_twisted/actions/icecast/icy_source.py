@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +33,8 @@ from rt_twisted.model.errors import HttpError
 MAX_HEAD = 8192  # bytes of password and headers
 ACCEPTED = b"OK2\r\nicy-caps:11\r\n\r\n"
 REFUSED = b"invalid password\r\n"
+MAX_PROBES = 8  # of one connection
+PASSWORD_SECONDS = 10.0  # for the password, behind a probe
 _PROBE = b"!POKE"  # libshout asks with it which protocol the server has
 
 _log = Logger()
@@ -146,10 +148,16 @@ class IcySource(Protocol):
         self._find = find
         self._request: Any = request
         self._data = b""
+        self._probes = 0
+        self._timer: IDelayedCall | None = None  # until the password
         self._began = False
         self._begun: Any = None  # what `begin_source` returned
         self._options: Any = None
         self._connection: SourceConnection | None = None  # receives the audio
+
+    def connectionMade(self) -> None:
+        reactor = self._action.context.reactor
+        self._timer = reactor.callLater(PASSWORD_SECONDS, self._abort)
 
     def dataReceived(self, data: bytes) -> None:
         if self._connection is not None:
@@ -168,8 +176,13 @@ class IcySource(Protocol):
             line, _, self._data = self._data.partition(b"\n")
             line = line.rstrip(b"\r")
             if line == _PROBE:
+                self._probes += 1
+                if self._probes > MAX_PROBES:
+                    self._abort()
+                    return
                 continue
             self._began = True
+            self._stop_timer()
             begun = ensureDeferred(self._begin(line))
             begun.addErrback(self._on_failed)
 
@@ -232,6 +245,7 @@ class IcySource(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._request.answered = True
+        self._stop_timer()
         if self._connection is not None:
             self._connection.connectionLost(reason)
         elif self._begun is not None:
@@ -241,7 +255,12 @@ class IcySource(Protocol):
         self._abort()
         return reason
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
     def _abort(self) -> None:
+        self._data = b""
         self._transport().abortConnection()
 
     def _transport(self) -> Any:

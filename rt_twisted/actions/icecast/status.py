@@ -5,12 +5,15 @@ The mounts of a server as icecast2 reports them to scripts and monitoring, in JS
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax import saxutils
 
 SERVER_ID = "rt_twisted"
+# What no document can have (XML 1.0, 2.2), escaped or not.
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _AUDIO_INFO = ("ice-bitrate", "ice-channels", "ice-samplerate")
 _XML_ONLY = {"public": "public", "user_agent": "agent"}
 
@@ -90,7 +93,7 @@ def stats_xml(mounts: Sequence[MountStatus], base: str, started: float) -> bytes
         f"<sources>{len(mounts)}</sources>",
     ]
     for mount in mounts:
-        parts.append(f"<source mount={quoteattr(mount.about.get('mount', ''))}>")
+        parts.append(f"<source mount={_quoted(mount.about.get('mount', ''))}>")
         about = {name: mount.about.get(key) for name, key in _XML_ONLY.items()}
         parts.append(_elements(_source(mount, base) | about))
         parts.append("</source>")
@@ -104,7 +107,7 @@ def mounts_xml(mounts: Sequence[MountStatus]) -> bytes:
     parts = ['<?xml version="1.0"?>\n<icestats>']
     now = time.time()
     for mount in mounts:
-        parts.append(f"<source mount={quoteattr(mount.about.get('mount', ''))}>")
+        parts.append(f"<source mount={_quoted(mount.about.get('mount', ''))}>")
         fields = {
             "fallback": "",
             "listeners": mount.listeners,
@@ -123,7 +126,7 @@ def listeners_xml(mount: str, listeners: Sequence[ShownListener]) -> bytes:
         mount: its path.
         listeners: in order.
     """
-    parts = [f'<?xml version="1.0"?>\n<icestats><source mount={quoteattr(mount)}>']
+    parts = [f'<?xml version="1.0"?>\n<icestats><source mount={_quoted(mount)}>']
     parts.append(_elements({"Listeners": len(listeners)}))
     for listener in listeners:
         fields = {
@@ -166,7 +169,7 @@ def response_xml(message: str, done: bool) -> bytes:
     Return the response to a command.
     """
     return (
-        f'<?xml version="1.0"?>\n<iceresponse><message>{escape(message)}</message>'
+        f'<?xml version="1.0"?>\n<iceresponse><message>{_escaped(message)}</message>'
         f"<return>{int(done)}</return></iceresponse>\n"
     ).encode()
 
@@ -201,11 +204,19 @@ def _source(mount: MountStatus, base: str) -> dict[str, object]:
 def _elements(fields: Mapping[str, object]) -> str:
     return "".join(
         [
-            f"<{name}>{escape(str(value))}</{name}>"
+            f"<{name}>{_escaped(str(value))}</{name}>"
             for name, value in fields.items()
             if value is not None
         ]
     )
+
+
+def _escaped(text: str) -> str:
+    return saxutils.escape(_NO_XML.sub("?", text))
+
+
+def _quoted(text: str) -> str:
+    return saxutils.quoteattr(_NO_XML.sub("?", text))
 
 
 def _number(text: str) -> int | None:

@@ -22,6 +22,9 @@ from rt_twisted.media.icy import MAX_TITLE, clean_title, title_block
         ("Tïtle".encode(), "no such", "Tïtle"),
         ("Tïtle".encode(), "base64", "Tïtle"),
         ("Tïtle".encode(), "ï", "Tïtle"),
+        (b"Ttle-nna", "punycode", "Ttle-nna"),  # needs quadratic time
+        (b"xn--ttle-qpa", "IDNA", "xn--ttle-qpa"),
+        (b"\\u0041", "unicode_escape", "\\u0041"),
         (b"a\r\nb\0c\x7f d", "", "a b c d"),
         (b"", "", ""),
     ],

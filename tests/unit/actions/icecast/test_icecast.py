@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from xml.etree import ElementTree
 
 import pytest
 
@@ -282,6 +283,23 @@ def test_the_status_has_the_shape_of_icecast2() -> None:
     assert b'<source mount="/a.mp3">' in body(station.admin(b"/admin/stats"))
     assert b"<listeners>1</listeners>" in body(station.admin(b"/admin/listmounts"))
     assert b"<td>/a.mp3</td>" in body(station.call(get(b"/status.xsl")))
+
+
+def test_the_pages_are_xml_whatever_a_source_says() -> None:
+    """
+    Some characters cannot be in a document at all.
+    """
+    odd = '<n>&]]>"\ufffe\uffff\ud800'.encode(errors="surrogatepass")
+    station = Station(r"^/\w+\.\w+\.(m3u|xspf)$ icecast-playlist", ADMIN, MOUNT)
+    station.source(headers=b"ice-name: %b\r\nUser-Agent: %b\r\n" % (odd, odd)).send(MP3 * 20)
+    station.turn()
+    station.listener(headers=b"User-Agent: %b\r\n" % odd)
+
+    for page in (b"stats", b"listmounts", b"listclients?mount=/a.mp3"):
+        assert ElementTree.fromstring(body(station.admin(b"/admin/" + page))).tag == "icestats"
+    kill = station.admin(b"/admin/killclient?mount=/a.mp3&id=%EF%BF%BE%00%3C/source%3E")
+    assert ElementTree.fromstring(body(kill)).tag == "iceresponse"
+    ElementTree.fromstring(body(station.listener(b"/a.mp3.xspf")))
 
 
 def test_a_source_may_set_a_title_before_it_sends_audio() -> None:

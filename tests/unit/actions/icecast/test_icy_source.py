@@ -11,7 +11,13 @@ from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from rt_twisted.actions.icecast.icy_source import ACCEPTED, MAX_HEAD, REFUSED
+from rt_twisted.actions.icecast.icy_source import (
+    ACCEPTED,
+    MAX_HEAD,
+    MAX_PROBES,
+    PASSWORD_SECONDS,
+    REFUSED,
+)
 from rt_twisted.actions.icecast.relay import HEAD_SECONDS, IDLE_SECONDS, RelayLink, RelaySource
 from rt_twisted.http.interfaces import PeerInfo, StreamHandle
 from rt_twisted.media.icy import title_block
@@ -69,6 +75,20 @@ def test_a_source_publishes(end: bytes, split: bool) -> None:
     assert b"\r\nicy-name: Mine\r\n" in listener.written()
     assert body(listener).startswith(MP3)
     assert station.status()["source"]["listeners"] == 1  # type: ignore[index]
+
+
+def test_a_client_that_only_probes_is_disconnected() -> None:
+    """
+    A client without a password cannot stay, or have lines read for ever.
+    """
+    station = IcyStation()
+    probes = [b"!POKE\r\n"] * MAX_PROBES
+
+    assert not station.icy(*probes, b"hackme\r\n").aborted
+    assert station.icy(*probes, b"!POKE\r\n").aborted
+    silent = station.icy(b"!POKE\r\n")
+    station.turn(int(PASSWORD_SECONDS) + 1)
+    assert silent.aborted
 
 
 def test_a_source_without_headers() -> None:
