@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.codecs.content_coding import decode_in_steps
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.http.body import body_memory_exhausted
+from rt_twisted.http.collected_body import body_memory_exhausted
 from rt_twisted.model.errors import HttpError
 from rt_twisted.net.inbound_memory import Reservation
 

@@ -17,8 +17,8 @@ from zope.interface import implementer
 from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded_scheme, last_scheme
 from rt_twisted.codecs.chunks import LAST_CHUNK, chunk
 from rt_twisted.codecs.query import MAX_FIELDS, parse_cookies, parse_query
-from rt_twisted.http.body import BodyBuffer, BodyCall, BodyFile, body_too_large
 from rt_twisted.http.channel import ResponseChannel
+from rt_twisted.http.collected_body import BodyBuffer, BodyCall, BodyFile, body_too_large
 from rt_twisted.http.file_body import FileBody
 from rt_twisted.http.head import BODILESS, Field, ResponseHead
 from rt_twisted.http.interfaces import Detach, IServerExchange, StreamHandle

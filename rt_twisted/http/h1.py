@@ -19,7 +19,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.http.body import body_memory_exhausted
+from rt_twisted.http.collected_body import body_memory_exhausted
 from rt_twisted.http.context import ConnectionState, HttpContext
 from rt_twisted.http.dispatch import answers_whole, dispatch, find_action
 from rt_twisted.http.exchange import HttpExchange

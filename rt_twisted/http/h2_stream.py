@@ -18,7 +18,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
-from rt_twisted.http.body import body_memory_exhausted
+from rt_twisted.http.collected_body import body_memory_exhausted
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.dispatch import dispatch
 from rt_twisted.http.exchange import HttpExchange

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rt_twisted.http.body import body_memory_exhausted
 from rt_twisted.http.channel import ResponseChannel
+from rt_twisted.http.collected_body import body_memory_exhausted
 from rt_twisted.http.held_body import BOUNDARY, HeldBody
 from rt_twisted.http.interfaces import IChunkSink
 from rt_twisted.net.inbound_memory import Reservation

@@ -19,8 +19,8 @@ from twisted.web.server import Site, version
 from rt_twisted.codecs.authority import split_authority
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.forms import parse_form
-from rt_twisted.http.body import body_too_large
 from rt_twisted.http.channel import ResponseChannel
+from rt_twisted.http.collected_body import body_too_large
 from rt_twisted.http.head import ResponseHead
 from rt_twisted.http.interfaces import IServerExchange
 from rt_twisted.model.errors import HttpError

@@ -22,7 +22,7 @@ from rt_twisted.actions.template import Template
 from rt_twisted.codecs.forwarding import check_target
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.codecs.sizes import NO_LIMIT, ByteSize
-from rt_twisted.http.body import body_too_large
+from rt_twisted.http.collected_body import body_too_large
 from rt_twisted.model.errors import HttpError
 
 

@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from rt_twisted.codecs.chunks import LAST_CHUNK, chunk
-from rt_twisted.http.body import body_too_large
 from rt_twisted.http.client_exchange import ClientExchange
+from rt_twisted.http.collected_body import body_too_large
 from rt_twisted.http.interfaces import IBodySink
 
 

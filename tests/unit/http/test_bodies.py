@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import fail
 from twisted.python.failure import Failure
 
-from rt_twisted.http.body import BodyCall
+from rt_twisted.http.collected_body import BodyCall
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
 from tests.unit.http.clients import Place, chunked, post

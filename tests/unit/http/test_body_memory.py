@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.http.body import BodyBuffer
+from rt_twisted.http.collected_body import BodyBuffer
 from rt_twisted.http.held_body import BOUNDARY
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import Routes, parse_route

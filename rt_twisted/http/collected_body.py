@@ -1,5 +1,5 @@
 """
-Collect a request body of bounded size.
+Whole request bodies of bounded size: in memory, in a file, or for a call.
 """
 
 from __future__ import annotations
