@@ -454,6 +454,13 @@ class Browser:
             assert time.monotonic() < deadline, f"after {seconds:g} seconds: {expression} = {value}"
             time.sleep(PAUSE)
 
+    def click(self, selector: str) -> None:
+        """
+        Click the element of a CSS selector, as a user does: the page may play sound from then on.
+        """
+        found = self._call("POST", "/element", {"using": "css selector", "value": selector})
+        self._call("POST", f"/element/{next(iter(found.values()))}/click", {"clicks": 1})
+
     def freeze(self, frozen: bool = True) -> None:
         """
         Freeze the page, as browsers do with background tabs, or resume it.
