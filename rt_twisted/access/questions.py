@@ -65,7 +65,7 @@ class Question:
         headers: of the client that are forwarded: Cookie, Authorization and others.
         host: that the client has requested.
         scheme: http or https.
-        address: of the client; not compared.
+        address: of the client. The application may decide by it, so it is compared.
         trace: headers that name the client's trace; not compared.
     """
 
@@ -77,7 +77,7 @@ class Question:
     headers: tuple[Header, ...] = field(repr=False)
     host: str = ""
     scheme: str = "http"
-    address: str = field(default="", compare=False)
+    address: str = ""
     trace: tuple[Header, ...] = field(default=(), compare=False)
 
     def digest(self) -> bytes:
@@ -85,7 +85,7 @@ class Question:
         Return 32 bytes that are the same for equal questions alone.
         """
         compared = (self.action, self.transport, self.channels, self.method, self.uri,
-                    self.headers, self.host, self.scheme)  # fmt: skip
+                    self.headers, self.host, self.scheme, self.address)  # fmt: skip
         return hashlib.sha256(repr(compared).encode()).digest()
 
     def request_headers(self) -> tuple[Header, ...]:

@@ -59,7 +59,6 @@ def test_headers_of_a_question() -> None:
         ("X-Forwarded-Proto", "http"),
         ("X-Forwarded-Host", "h"),
     )
-    assert question("a", address="x") == question("a", address="y")
 
 
 def test_the_trace_of_a_question() -> None:
@@ -227,10 +226,10 @@ class Asking:
 
 def test_equal_questions_are_asked_once() -> None:
     """
-    Whatever the address of the client; another cookie is another question.
+    Another cookie is another question.
     """
     asking = Asking()
-    first, same = asking.ask("a"), asking.ask("a", address="192.0.2.9")
+    first, same = asking.ask("a"), asking.ask("a", trace=(("traceparent", "00-1-2-01"),))
     other = asking.ask("a", headers=())
     assert len(asking.client.sent) == 2
     asking.client.respond()
@@ -239,6 +238,23 @@ def test_equal_questions_are_asked_once() -> None:
     asking.ask("a")
     assert len(asking.client.sent) == 2  # nothing is kept unless the application says so
     assert asking.counts == ["shared", "asked"]
+
+
+@pytest.mark.parametrize("kept", ["", "max-age=30", "stale-if-error=30"])
+def test_an_answer_is_for_one_address(kept: str) -> None:
+    """
+    The application gets the address of the client, and may permit only that one.
+    """
+    asking = Asking()
+    first, other = asking.ask("a"), asking.ask("a", address="198.51.100.6")
+    sent = [dict(request.headers)["X-Forwarded-For"] for request, _ in asking.client.sent]
+    assert sent == ["192.0.2.1", "198.51.100.6"]
+    asking.client.respond(204, cache_control=kept)
+    asking.client.respond(403)
+    assert first[0].grant is not None and other[0].refusal.status == 403
+    later = asking.ask("a", address="198.51.100.6")
+    asking.client.respond(500)
+    assert later == [503]
 
 
 def test_answers_are_kept_as_the_application_says() -> None:
@@ -525,11 +541,10 @@ def test_answers_about_two_clients_decide_nothing() -> None:
 
 def test_digests_of_questions() -> None:
     """
-    Each part but the address counts.
+    Each part but the trace counts.
     """
     one = question("a", "b")
-    assert one.digest() == question("a", "b", address="192.0.2.9").digest()
     others = [question("a, b"), question("a", "b", headers=(("Cookie", "\udc80"),))]
-    for name in ("action", "transport", "method", "uri", "host", "scheme"):
+    for name in ("action", "transport", "method", "uri", "host", "scheme", "address"):
         others.append(question("a", "b", **{name: "x"}))
-    assert len({each.digest() for each in (one, *others)}) == 9
+    assert len({each.digest() for each in (one, *others)}) == 10
