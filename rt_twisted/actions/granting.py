@@ -118,7 +118,7 @@ def grant_of(context: ActionContext, answer: AppAnswer) -> Grant:
     """
     if answer.grant is None:
         assert answer.refusal is not None
-        raise answer.refusal
+        raise answer.refusal.copy()  # others get the same answer
     try:
         check_channels(answer.grant, context.names.check)
     except UnusableAnswer as error:

@@ -42,3 +42,14 @@ class HttpError(Exception):
         self.retry = retry
         self.body = b""
         self.content_type = ""
+
+    def copy(self) -> HttpError:
+        """
+        Return the same error without a traceback.
+
+        One that is kept is raised as a copy: each raise adds the frames of its callers to the
+        traceback, which holds their requests as long as the error.
+        """
+        made = HttpError(self.status, self.reason, self.headers)
+        made.retry, made.body, made.content_type = self.retry, self.body, self.content_type
+        return made

@@ -174,7 +174,7 @@ class ChannelMessages:
     def message(self, data: str | bytes) -> None:
         try:
             if self._refusal is not None:
-                raise self._refusal
+                raise self._refusal.copy()
             raw = fitting(self._context, data.encode() if isinstance(data, str) else data)
             rate, count = self._context.publish_rate, len(self._publish)
             rate.consume(self._grant, self._address, count)
@@ -215,5 +215,5 @@ def _authorize(
     try:
         context.publish_keys.authorize(credentials, channels)
     except HttpError as refusal:
-        return refusal
+        return refusal.copy()  # the session keeps it, but not the request
     return None

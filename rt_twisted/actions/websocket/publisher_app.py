@@ -178,7 +178,7 @@ async def open_publisher(
     try:
         permit = await publishing.authorize(exchange, match, "websocket", publish)
     except HttpError as error:
-        permit = error  # for the close frame
+        permit = error.copy()  # for the close frame
 
     async def begin(client: PublisherExchange) -> LiveIntake:
         try:

@@ -290,6 +290,25 @@ def test_socket_io_asks() -> None:
     ]  # fmt: skip
 
 
+def test_a_refusal_that_is_kept_holds_no_request() -> None:
+    """
+    Each client gets the same answer; its traceback would hold the frames of all of them.
+    """
+    server, app = daemon()
+    peer = server.open("/ws", COOKIE)
+    peer.received()
+    kept = app.ask(Question("subscribe", "ws", ("b",), "GET", "/", (("Cookie", "s=1"),)))
+    refusal: Any = kept.result
+    assert refusal.refusal.status == 403
+
+    app.ask = lambda question: succeed(refusal)  # type: ignore[method-assign]
+    client = Sio(server)
+    assert connect(client) == connect(client) == 403
+    assert peer.command(type="subscribe", channels=["b"], id=1)[0]["status"] == 403
+    assert peer.command(type="publish", channel="b", message="x", id=2)[-1]["status"] == 403
+    assert refusal.refusal.__traceback__ is None
+
+
 def publish(server: WebSocketDaemon, path: str, body: str, headers: str = COOKIE) -> int:
     headers += "Content-Type: application/x-www-form-urlencoded\r\n"
     caller = Caller(server.server).send(post(body.encode(), path.encode(), headers.encode()))

@@ -4,11 +4,13 @@ Tests of the route word `engine.io`: who may publish, what is refused, and back-
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
 import pytest
 
+from rt_twisted.actions.engineio.action import ChannelMessages
 from rt_twisted.codecs.engineio_framing import Poll3, Poll4, Socket4
 from rt_twisted.formats.engineio import EngineIOMessages
 from rt_twisted.model.errors import Unavailable
@@ -104,6 +106,19 @@ def test_without_keys_only_this_machine_may_publish() -> None:
 
     assert elsewhere.request("GET") == (200, b"4local")
     assert elsewhere.request("POST", b"4x")[0] == 403
+
+
+def test_a_session_that_may_not_publish_holds_no_request() -> None:
+    """
+    The session keeps why, without the frames and the request in them.
+    """
+    daemon = WebSocketDaemon(ROUTE, publish_keys=SECRETS)
+    Client(daemon)
+    made = [each for each in gc.get_objects() if type(each) is ChannelMessages]
+    [refusal] = [each._refusal for each in made if each._context.hub is daemon.hub]
+
+    assert refusal is not None and refusal.status == 401
+    assert refusal.__traceback__ is None and refusal.__context__ is None
 
 
 @pytest.mark.parametrize(
