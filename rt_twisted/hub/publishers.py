@@ -59,6 +59,7 @@ class LivePublisher:
 
     Attributes:
         begun: whether its start was announced.
+        shown: whether it has published frames; those of messages as they are have none.
         category: why it was lost.
         lost: fires with the reason when the run must stop publishing.
         closed: fires when the right is lost or given back.
@@ -83,6 +84,7 @@ class LivePublisher:
         self.announce = announce
         self._returns = returns
         self.begun = False
+        self.shown = False
         self.category = DisconnectReason.ENDED
         self.lost: Deferred[str] = Deferred()
         self.closed: Deferred[None] = Deferred()
@@ -151,7 +153,8 @@ class Publishers:
         self._publish = publish
         self._held: dict[str, tuple[LivePublisher, IClaim]] = {}
         self._claiming: set[str] = set()
-        self._grace: dict[str, IDelayedCall] = {}  # until the end of the stream
+        # Those that were lost, until the end of their streams.
+        self._grace: dict[str, tuple[LivePublisher, IDelayedCall]] = {}
 
     def __len__(self) -> int:
         """
@@ -167,10 +170,11 @@ class Publishers:
 
     def channels(self) -> list[str]:
         """
-        Return the channels that publish on this node, or whose viewers wait for a publisher.
+        Return the channels whose frames are published on this node, or whose viewers wait for
+        a publisher.
         """
-        held = [name for name, (publisher, _) in self._held.items() if publisher.begun]
-        return [*held, *[name for name in self._grace if name not in self._held]]
+        found = {**self._grace, **self._held}
+        return [name for name, (publisher, _) in found.items() if publisher.shown]
 
     async def claim(
         self,
@@ -209,12 +213,12 @@ class Publishers:
             raise _taken(channel) from None
         finally:
             self._claiming.remove(channel)
-        grace_end = self._grace.pop(channel, None)
-        if grace_end is not None:
-            grace_end.cancel()
+        awaited = self._grace.pop(channel, None)
+        if awaited is not None:
+            awaited[1].cancel()
         now = self._clock.seconds()
         publisher = LivePublisher(
-            channel, run, timeout, grace, now, self._on_close, announce, grace_end is not None
+            channel, run, timeout, grace, now, self._on_close, announce, awaited is not None
         )
         self._held[channel] = publisher, claim
         claim.lost.addCallback(publisher.lose)
@@ -272,16 +276,15 @@ class Publishers:
         """
         for publisher, _ in tuple(self._held.values()):
             publisher.lose("the server is stopping", DisconnectReason.SHUTDOWN)
-        for grace_end in self._grace.values():
+        for _, grace_end in self._grace.values():
             grace_end.cancel()
         self._grace.clear()
 
     def _on_close(self, publisher: LivePublisher, reason: str) -> None:
         _, claim = self._held.pop(publisher.channel)
         claim.release()
-        self._grace[publisher.channel] = self._clock.callLater(
-            publisher.grace, self._on_grace_end, publisher
-        )
+        grace_end = self._clock.callLater(publisher.grace, self._on_grace_end, publisher)
+        self._grace[publisher.channel] = publisher, grace_end
         if publisher.begun:
             publisher.announce(publisher.channel, PublisherState.LOST, reason)
 

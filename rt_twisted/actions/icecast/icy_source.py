@@ -7,6 +7,7 @@ There is no specification; see SHOUTcast DNAS 1.9.8, and libshout's `proto_icy.c
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
@@ -35,6 +36,7 @@ ACCEPTED = b"OK2\r\nicy-caps:11\r\n\r\n"
 REFUSED = b"invalid password\r\n"
 MAX_PROBES = 8  # of one connection
 PASSWORD_SECONDS = 10.0  # for the password, behind a probe
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _PROBE = b"!POKE"  # libshout asks with it which protocol the server has
 
 _log = Logger()
@@ -78,11 +80,12 @@ class IcyAction:
 
     def matches(self, start: bytes) -> bool | None:
         line, end, _ = start.partition(b"\n")
+        line = line.rstrip(b"\r")
         if end:
-            line = line.rstrip(b"\r")
             return line == _PROBE or hmac.compare_digest(line, self.password.encode())
-        expected = (self.password.encode() + b"\r", _PROBE + b"\r")
-        return None if any(one.startswith(line) for one in expected) else False
+        # A part of a line is waited for whatever it is: otherwise the password could be guessed
+        # byte by byte. Other protocols begin with four bytes of HTTP, or with a control byte.
+        return None if not _CONTROL.search(line) else False
 
     def accept(self, connection: StreamHandle, peer: PeerInfo) -> None:
         assert connection.find is not None

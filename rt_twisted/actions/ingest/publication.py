@@ -131,6 +131,7 @@ class LivePublication:
             event, data = write(thing)
             drafts.append(Draft(channel, data, event, transient=True))
         if drafts:
+            self._publisher.shown = True
             self.publish(drafts)
 
     def publish(self, drafts: list[Draft]) -> None:

@@ -297,3 +297,20 @@ def test_a_returning_publisher_finds_the_newest_messages() -> None:
     publish(nodes, "unit/end")
 
     assert newest(nodes) == []
+
+
+def test_streams_are_listed_from_their_first_frames_to_their_end() -> None:
+    """
+    A publisher of messages as they are has no frames, and a camera that is not reached none yet.
+    """
+    nodes = Nodes()
+    publishers = nodes.hubs[0].live.publishers
+    publisher = granted(nodes.claim(nodes.hubs[0]))
+    publisher.begin(False)
+    assert publishers.channels() == []
+    publisher.shown = True
+    assert publishers.channels() == ["cam"]
+    publisher.close()
+    assert publishers.channels() == ["cam"]
+    nodes.pass_seconds(10)
+    assert publishers.channels() == []
