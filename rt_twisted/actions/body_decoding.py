@@ -44,11 +44,11 @@ class BodyDecoding:
         decoded = self._decode()
         if decoded is not None:
             return decoded
-        self._later = Deferred()
+        later = self._later = Deferred()
         self._reserved = self._inbound.open(self)
-        self._reserved.grow(self._size)
+        self._reserved.grow(self._size)  # may drop it at once
         self._quota.wait(self._continue)
-        return self._later
+        return later
 
     # What `InboundMemory` calls.
 

@@ -78,6 +78,7 @@ class Http1Connection:
         "_peer",
         "_queue",
         "_reader",
+        "_received",
         "_source",
         "_start_bytes",
         "_starting",
@@ -93,6 +94,7 @@ class Http1Connection:
         self.context = context
         self._origin = origin
         self._peer: Any = None
+        self._received = False  # something, from the client
         self.transport: Any = None
         self.writer: ResponseWriter
         self.deadline = math.inf
@@ -115,9 +117,12 @@ class Http1Connection:
         The client's address, as the transport knows it: behind a PROXY header
         that is not the peer that the port accepted.
         """
-        if self._peer is None:  # the transport makes a new one for each call
-            self._peer = self._origin or self.transport.getPeer()
-        return self._peer
+        if self._peer is not None:
+            return self._peer
+        peer = self._origin or self.transport.getPeer()
+        if self._received:  # before, a PROXY header may follow
+            self._peer = peer  # the transport makes a new one for each call
+        return peer
 
     @property
     def secure(self) -> bool:
@@ -166,6 +171,7 @@ class Http1Connection:
         return "http"
 
     def dataReceived(self, data: bytes) -> None:
+        self._received = True
         reader = self._reader
         if reader.rest is not None:
             reader.rest += data

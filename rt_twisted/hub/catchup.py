@@ -132,8 +132,11 @@ class CatchUp:
         """
         Subscribe to the channels *names* at the broker; see `Hub.when_subscribed`.
         """
-        waits = [self._wait_for(one) for one in self._request(names) if not one.subscribed]
+        channels = self._request(names)
+        waits = [self._wait_for(channel) for channel in channels if not channel.subscribed]
         if not waits:
+            for channel in channels:
+                self._on_left(channel)  # unless the client joins
             return None
         all_subscribed = DeferredList(waits, consumeErrors=True)
         all_subscribed.addTimeout(SUBSCRIBE_SECONDS, self._clock)
@@ -520,6 +523,7 @@ class CatchUp:
         for pending in tuple(channel.pending_subscriptions):
             self._advance(pending)
         self._end_wait(channel)
+        self._on_left(channel)  # unless those that waited have joined
 
     def _on_subscribe_failed(self, failure: Failure) -> None:
         _log.failure("while subscribing to a channel at the broker", failure)

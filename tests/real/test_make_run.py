@@ -120,7 +120,7 @@ def test_make_run_in_a_fresh_clone(tmp_path: Path) -> None:
     copy_checkout(clone)
     port = free_port()
     environment = {**os.environ, "HOME": str(home), "PYTHON": sys._base_executable}  # type: ignore[attr-defined]
-    for name in ("PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL"):
+    for name in ("PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "ARGS"):
         environment.pop(name, None)
     with terminal(["make", "run", f"PORT={port}"], clone, environment) as screen:
         address = screen.read_until(r"a page to try it: (\S+)\r\n", INSTALLING)

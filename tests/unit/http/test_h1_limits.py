@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
@@ -125,6 +126,20 @@ def test_idle_connections_have_a_bound() -> None:
     place.wait(4)
     assert [caller.open for caller in (other, first, *callers, *busy)].count(True) == 4
     assert other.open
+
+
+def test_an_address_behind_a_proxy_is_not_known_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A PROXY header may arrive after a look at idle connections: the client is not the proxy then,
+    which may be this machine, and allowed more.
+    """
+    place = Place(limits=replace(LIMITS, idle_connections=1))
+    early, late = place.call(address="127.0.0.1"), place.call(address="127.0.0.1")
+    place.wait(5)
+    [caller] = [each for each in (early, late) if each.open]
+    monkeypatch.setattr(caller.wire, "getPeer", lambda: IPv4Address("TCP", "203.0.113.9", 1))
+    caller.send(get(b"/late"))
+    assert place.waiting[0].address == "203.0.113.9"
 
 
 @pytest.mark.parametrize("bound", [4, 0])

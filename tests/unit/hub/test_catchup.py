@@ -718,6 +718,12 @@ def _leave_before_joining(context: LocalHub, name: str) -> None:
     waiting.cancel()
 
 
+def _leave_when_confirmed(context: LocalHub, name: str) -> None:
+    assert context.hub.when_subscribed([name]) is not None
+    broker: Any = context.broker
+    broker.confirm(name)
+
+
 def _unsubscribe_while_pending(context: LocalHub, name: str) -> None:
     line = FakeTransport(1 << 20)
     context.lines.append(line)
@@ -728,7 +734,13 @@ def _unsubscribe_while_pending(context: LocalHub, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "leave", [_leave_while_pending, _leave_before_joining, _unsubscribe_while_pending]
+    "leave",
+    [
+        _leave_while_pending,
+        _leave_before_joining,
+        _leave_when_confirmed,
+        _unsubscribe_while_pending,
+    ],
 )
 def test_channels_of_clients_that_left_early_are_bounded(
     make: Callable[..., LocalHub],
@@ -744,3 +756,16 @@ def test_channels_of_clients_that_left_early_are_bounded(
     for number in range(20):
         leave(context, f"invented-{number}")
     assert len([name for name in broker.requested if name != "kept"]) == 5
+
+
+def test_channels_without_subscribers_are_bounded(
+    make: Callable[..., LocalHub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The embedded broker confirms at once; the client may have left nevertheless.
+    """
+    monkeypatch.setattr(table_module, "MAX_UNUSED", 5)
+    context = make()
+    for number in range(20):
+        assert context.hub.when_subscribed([f"invented-{number}"]) is None
+    assert len(list(context.hub._channels)) == 5
