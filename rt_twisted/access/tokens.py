@@ -43,6 +43,7 @@ _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _HMAC = (("HS256", 32), ("HS384", 48), ("HS512", 64))  # and the bytes that RFC 7518 requires
 FETCH_RETRY = 2  # seconds after which a client tries again while keys are fetched
+_NO_KEY = "no key is set for its algorithm and issuer"
 _SHOWN = 100  # characters of `kid` and `iss` in the log
 
 _log = Logger()
@@ -198,22 +199,27 @@ class TokenVerifier:
         kid = head.get("kid")
         algorithm = head.get("alg")
         named = issuer if issuer in self._issuers else ""
-        found = [key for key in self._keys if key.issuer == named]
-        for key_set in self._key_sets:
-            if key_set.issuer == named:
-                found += self._keys_of(key_set, kid)
-        keys = [key for key in found if algorithm in key.algorithms]
-        del keys[len(self._keys) + MAX_TRIED :]  # the own ones come first
-        if not keys or type(algorithm) is not str:
-            self._refuse("no key is set for its algorithm and issuer", kid, issuer)
+        if type(algorithm) is not str:
+            self._refuse(_NO_KEY, kid, issuer)
         if "crit" in head or "b64" in head:  # an extension that is always critical (RFC 7797, 6)
             self._refuse("it has critical extensions", kid, issuer)
-        verify = self._algorithms[algorithm].verify
-        for right in keys:
-            if _is_signed(verify, signed, right.key, signature):
+        key_sets = [one for one in self._key_sets if one.issuer == named]
+        keys = [key for key in self._keys if key.issuer == named and algorithm in key.algorithms]
+        further = [
+            key
+            for one in key_sets
+            for key in one.keys
+            if algorithm in key.algorithms and _may_have_signed(key, kid)
+        ]
+        keys += further[:MAX_TRIED]
+        for right in keys:  # each verifies only its own algorithms
+            if _is_signed(self._algorithms[algorithm].verify, signed, right.key, signature):
                 break
         else:
-            self._refuse("its signature is wrong", kid, issuer)
+            if not self._has_ended(payload.get("exp")):
+                self._check_fetched(key_sets, kid)
+            reason = "its signature is wrong" if keys else _NO_KEY
+            self._refuse(reason, kid, issuer)
         if payload.get("exp") is None:
             self._refuse("it has no exp", kid, issuer)
         if self._audiences and not self._audiences.intersection(_audiences(payload)):
@@ -235,17 +241,26 @@ class TokenVerifier:
             return name
         return next(one.name for one in self._key_sets if key in one.keys)
 
-    def _keys_of(self, key_set: KeySet, kid: object) -> list[TokenKey]:
+    def _has_ended(self, expires: object) -> bool:
         """
-        Return the keys of *key_set* that a token with *kid* may be signed by.
+        Return whether a token with this `exp` has expired, even if its signature is right.
+        """
+        return isinstance(expires, int | float) and expires <= self.now() - self._leeway
+
+    def _check_fetched(self, key_sets: Sequence[KeySet], kid: object) -> None:
+        """
+        Check that none of *key_sets* may soon have a key for a token with *kid*, which no key
+        has verified, and fetch those that have none.
 
         Raises:
-            HttpError: 503, they are being fetched.
+            HttpError: 503, such a set is being fetched, or never was.
         """
-        found = [key for key in key_set.keys if kid is None or not key.kid or key.kid == kid]
-        if not found and (key_set.refresh() or key_set.fetched is None):
+        waits = False
+        for one in key_sets:
+            if not any(_may_have_signed(key, kid) for key in one.keys):
+                waits = one.refresh() or one.fetched is None or waits
+        if waits:
             raise HttpError(503, "the keys of the issuer are being fetched", retry=FETCH_RETRY)
-        return found
 
     def _parts(self, token: str) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
         """
@@ -271,6 +286,13 @@ class TokenVerifier:
             iss=repr(issuer)[:_SHOWN],
         )
         raise token_error(reason)
+
+
+def _may_have_signed(key: TokenKey, kid: object) -> bool:
+    """
+    Return whether *key*, of a key set, may have signed a token that names *kid*; None for none.
+    """
+    return kid is None or not key.kid or key.kid == kid
 
 
 def _is_signed(

@@ -145,6 +145,50 @@ def test_tokens_wait_for_the_first_fetch() -> None:
     assert fetching.status(token(EC, "ES256", iss="https://id.example/")) == 200
 
 
+def test_own_keys_wait_for_no_set() -> None:
+    """
+    Neither for the first fetch nor while a set is fetched for an unknown key.
+    """
+    fetching = Fetching()
+    mine, other = token(SECRET, "HS256"), token(SECRET, "HS256", "mine")
+    assert fetching.status(mine) == fetching.status(other) == 200
+    assert fetching.status(token(EC, "ES256", "e")) == 503
+    fetching.client.respond(200, key_set(jwk(EC, "e")))
+    fetching.clock.advance(AGAIN)
+    assert fetching.status(token(ED, "EdDSA", "unknown")) == 503
+    assert fetching.status(token(SECRET, "HS256", "mine", jti="2")) == 200
+    assert fetching.status(token(EC, "ES256", "e")) == 200
+    # The key decides the algorithm: the public key of a set is no secret.
+    public = jwk(EC, "e")["x"]
+    assert fetching.status(token(public, "HS256", "e")) == 401
+    assert fetching.status(token(None, "none", "e")) == 401
+
+
+def test_a_set_waits_for_no_other_set() -> None:
+    """
+    The token is verified by the set that has its key, whatever the others lack.
+    """
+    one, other = Fetching(), Fetching()
+    now = one.verifier.now
+    other.verifier = TokenVerifier([], now=now, key_sets=[one.set, other.set])
+    other.client.respond(200, key_set(jwk(EC, "e")))
+    assert other.status(token(EC, "ES256", "e")) == 200
+    assert other.status(token(ED, "EdDSA", "d")) == 503
+
+
+def test_a_token_that_has_expired_fetches_nothing() -> None:
+    """
+    No key makes it valid.
+    """
+    fetching = Fetching()
+    fetching.client.respond(200, key_set(jwk(EC, "e")))
+    fetching.clock.advance(AGAIN)
+    assert fetching.status(token(ED, "EdDSA", "d", exp=NOW + AGAIN)) == 401
+    assert not fetching.client.sent
+    assert fetching.status(token(ED, "EdDSA", "d", exp=NOW + AGAIN + 1)) == 503
+    assert fetching.status(token(ED, "EdDSA", "d", exp=10**400)) == 503
+
+
 def test_a_token_without_kid_is_tried_by_few_keys() -> None:
     """
     So that tokens with wrong signatures do not cost a hundred verifications each; with its kid
