@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import DeferredLock
+
 from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.access.questions import PUBLISH, SUBSCRIBE
 from rt_twisted.actions.connection_grant import ConnectionGrant
@@ -29,7 +31,15 @@ class SessionAccess:
         asked_channels: returns those of the route about which the application is asked.
     """
 
-    __slots__ = ("_asked_channels", "_claims", "_context", "_current", "_exchange", "_gate")
+    __slots__ = (
+        "_asked_channels",
+        "_claims",
+        "_connecting",
+        "_context",
+        "_current",
+        "_exchange",
+        "_gate",
+    )
 
     def __init__(
         self,
@@ -44,6 +54,7 @@ class SessionAccess:
         self._exchange: IExchange | None = exchange
         self._claims = claims
         self._current: ConnectionGrant | None = None
+        self._connecting = DeferredLock()  # the first client that is granted decides for all
 
     @property
     def grant(self) -> Grant:
@@ -75,6 +86,10 @@ class SessionAccess:
         token = auth.get(TOKEN)
         if not isinstance(token, str):
             token = ""
+        async with self._connecting:
+            return await self._connect(token)
+
+    async def _connect(self, token: str) -> Grant:
         if self._current is not None:
             if token and self._current.grant is not ANYONE:
                 self._current.renew(token)

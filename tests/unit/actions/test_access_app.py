@@ -290,6 +290,31 @@ def test_socket_io_asks() -> None:
     ]  # fmt: skip
 
 
+def test_socket_io_clients_that_connect_at_once_are_one() -> None:
+    """
+    The grant of a token is not replaced by a later answer, which neither ends nor is revoked.
+    """
+    server, app = daemon("app", "token")
+    app.waits = []
+    client = Sio(server, COOKIE)
+    assert client.send("40") == []
+    assert client.send("40/x," + json.dumps({"token": token(sub="eve")})) == []
+    app.waits[0].callback(AppAnswer(Grant("mia", ("a",)), None))
+    server.turn()
+    refused, connected = client.received()[:2]
+    assert connected.startswith("40{") and '"status":403' in refused
+
+    client = Sio(server, COOKIE)
+    assert client.send("40/x,") == []
+    assert client.send("40" + json.dumps({"token": token(60)})) == []
+    app.waits[1].callback(AppAnswer(Grant("mia", ("a",)), None))
+    server.turn()
+    assert any(answer.startswith("40{") for answer in client.received())
+    assert len(app.waits) == 2
+    pass_seconds(server, 61)
+    assert server.hub.current_metrics().closed["expired"] == 1
+
+
 def test_a_refusal_that_is_kept_holds_no_request() -> None:
     """
     Each client gets the same answer; its traceback would hold the frames of all of them.
