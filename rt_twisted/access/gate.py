@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
 
@@ -19,7 +18,7 @@ from rt_twisted.codecs.trace_context import TRACE, trace_headers
 from rt_twisted.codecs.websocket_keys import offered_key
 from rt_twisted.model.errors import HttpError
 
-MAX_COOKIES = 4  # of one name that are verified
+MAX_COOKIES = 4  # of one name; more are refused, as each is verified
 _WORDS = ("anyone", "token", "app")
 
 
@@ -288,8 +287,7 @@ class Gate:
         Return the token in the cookie; "" without one.
 
         Raises:
-            HttpError: 401, there are valid tokens of two clients: a page of another host of
-                the domain may have set one of them.
+            HttpError: see `_one_client`.
         """
         if not self.cookie:
             return ""
@@ -302,13 +300,24 @@ class Gate:
     def _one_client(self, values: Sequence[str]) -> str:
         """
         Return the valid token of *values* that expires last; any if none is valid.
+
+        Raises:
+            HttpError: 401, there are valid tokens of two clients, or too many to verify all: a
+                page of another host of the domain may have set some of them; 503, it cannot be
+                decided now whether one is valid.
         """
+        challenge = ("WWW-Authenticate", "Bearer")
+        if len(values) > MAX_COOKIES:
+            reason = f"there are more than {MAX_COOKIES} cookies {self.cookie}"
+            raise HttpError(401, reason, [challenge])
         grants: list[tuple[Grant, str]] = []
-        for value in values[:MAX_COOKIES]:
-            with suppress(HttpError):
-                grants.append((self.tokens.verify(value), value))
+        for value in values:
+            try:
+                grants.append((self.verify(value), value))
+            except HttpError as error:
+                if error.status != 401:  # it may be another client's
+                    raise
         if len({grant.subject for grant, _ in grants}) > 1:
-            challenge = ("WWW-Authenticate", "Bearer")
             raise HttpError(401, "there are cookies of two clients", [challenge])
         return max(grants, key=lambda one: one[0].expires)[1] if grants else values[0]
 

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
+from rt_twisted.access.revocations import Revocation, Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.brokers.memory import MemoryBroker
@@ -229,6 +230,43 @@ def test_cookies_of_two_clients_are_refused(daemon: Daemon) -> None:
     assert status(mia, "nonsense") == 200
     assert status(mia, eve) == status(eve, mia) == status(old, eve, mia) == 401
     assert status("nonsense", old) == status("", old) == 401
+
+
+def test_cookies_that_are_not_all_verified_are_refused(daemon: Daemon) -> None:
+    """
+    A page of another host could hide the client's own cookie behind many of its own.
+    """
+    mia = token(channels=["a"])
+    eve = [token(channels=["a"], sub="eve", jti=str(number)) for number in range(4)]
+
+    def status(*cookies: str) -> int:
+        text = "; ".join(f"t={cookie}" for cookie in cookies)
+        return status_of(daemon.get("/sse?channels=a", "", f"Cookie: {text}\r\n"))
+
+    assert status(*eve) == 200
+    assert status(*eve, mia) == status(mia, *eve) == 401
+    assert status(*eve, "x") == 401
+
+
+def test_a_revoked_cookie_is_ignored() -> None:
+    """
+    As one that has expired; the valid one of the same client counts.
+    """
+    revocations = Revocations(lambda: NOW)
+    daemon = Daemon(revocations=revocations)
+    good, longer = token(channels=["a"]), token(9999, channels=["a"], jti="lost")
+    eve = token(channels=["a"], jti="eve", sub="eve")
+    until = NOW + 999
+    revocations.merge([Revocation(jti=jti, until=until, changed=NOW) for jti in ("lost", "eve")])
+
+    def status(*cookies: str) -> int:
+        text = "; ".join(f"t={cookie}" for cookie in cookies)
+        return status_of(daemon.get("/sse?channels=a", "", f"Cookie: {text}\r\n"))
+
+    assert status(good, longer) == status(longer, good) == status(eve, good) == 200
+    assert status(longer) == status(longer, eve) == 401
+    revocations.ready = False
+    assert status(good, longer) == 503
 
 
 def test_two_bearer_headers_are_refused(daemon: Daemon) -> None:
