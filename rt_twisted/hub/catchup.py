@@ -155,9 +155,14 @@ class CatchUp:
         waiting.add(wait)
         return wait
 
-    def _end_wait(self, channel: Channel) -> None:
-        for wait in self._awaited.pop(channel, ()):
+    def _end_wait(self, channel: Channel) -> bool:
+        """
+        Let the clients go on that wait for *channel*; return whether there were some.
+        """
+        waiting = self._awaited.pop(channel, ())
+        for wait in waiting:
             wait.callback(None)
+        return bool(waiting)
 
     def subscribe(
         self,
@@ -522,8 +527,8 @@ class CatchUp:
         self._channels.on_subscribed(channel, position)
         for pending in tuple(channel.pending_subscriptions):
             self._advance(pending)
-        self._end_wait(channel)
-        self._on_left(channel)  # unless those that waited have joined
+        if self._end_wait(channel):
+            self._on_left(channel)  # unless they have joined
 
     def _on_subscribe_failed(self, failure: Failure) -> None:
         _log.failure("while subscribing to a channel at the broker", failure)
