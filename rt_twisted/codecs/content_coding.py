@@ -64,7 +64,8 @@ def decode_in_steps(codings: list[str], body: bytes, max_size: int) -> Generator
         max_size: bytes of the result, and of each intermediate result.
 
     Yields:
-        the bytes that a step has decompressed, up to STEP; the next one can wait.
+        the bytes that a step has read or decompressed, whichever are more, up to STEP; the next
+        one can wait.
 
     Returns:
         the decoded body.
@@ -79,7 +80,8 @@ def decode_in_steps(codings: list[str], body: bytes, max_size: int) -> Generator
         else:
             # The zlib format (RFC 9110, 8.4.1.2); some clients send it without its header.
             is_zlib = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
-            body, rest = yield from _inflate(body, _ZLIB if is_zlib else _RAW, max_size)
+            window = _ZLIB if is_zlib else _RAW
+            body, rest = yield from _inflate(memoryview(body), window, max_size)
             if rest:
                 raise _malformed()
     return body
@@ -87,16 +89,19 @@ def decode_in_steps(codings: list[str], body: bytes, max_size: int) -> Generator
 
 def _gunzip(body: bytes, max_size: int) -> Generator[int, None, bytes]:
     pieces: list[bytes] = []
+    left = memoryview(body)
     for _ in range(MAX_MEMBERS):
-        piece, body = yield from _inflate(body, _GZIP, max_size)
+        piece, left = yield from _inflate(left, _GZIP, max_size)
         pieces.append(piece)
         max_size -= len(piece)
-        if not body:
+        if not left:
             return b"".join(pieces)
     raise RemoteProtocolError(f"more than {MAX_MEMBERS} gzip members in the body")
 
 
-def _inflate(body: bytes, window: int, max_size: int) -> Generator[int, None, tuple[bytes, bytes]]:
+def _inflate(
+    body: memoryview, window: int, max_size: int
+) -> Generator[int, None, tuple[bytes, memoryview]]:
     """
     Decompress one stream at the start of *body*.
 
@@ -106,7 +111,7 @@ def _inflate(body: bytes, window: int, max_size: int) -> Generator[int, None, tu
     inflater = zlib.decompressobj(window)
     inflated = bytearray()
     at = 0
-    rest = b""
+    rest: bytes | memoryview = b""
     while not inflater.eof:
         if not rest:  # in parts, as zlib copies what it leaves
             rest = body[at : at + STEP]
@@ -116,14 +121,16 @@ def _inflate(body: bytes, window: int, max_size: int) -> Generator[int, None, tu
             piece = inflater.decompress(rest, STEP)
         except zlib.error:
             raise _malformed() from None
+        read = len(rest)
         rest = inflater.unconsumed_tail
+        read -= len(rest) + len(inflater.unused_data)
         inflated += piece
         if len(inflated) > max_size:
             raise RemoteProtocolError(f"the decoded body is larger than {max_size} bytes", 413)
         if is_all and not piece and not inflater.eof:
             raise _malformed()
-        yield len(piece)
-    return bytes(inflated), inflater.unused_data + body[at:]
+        yield max(len(piece), read)
+    return bytes(inflated), body[at - len(inflater.unused_data) :]
 
 
 def _malformed() -> RemoteProtocolError:

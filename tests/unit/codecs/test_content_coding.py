@@ -12,7 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rt_twisted.codecs.content_coding import ACCEPT_ENCODING, MAX_MEMBERS, decode, read_codings
+from rt_twisted.codecs.content_coding import (
+    ACCEPT_ENCODING,
+    MAX_MEMBERS,
+    decode,
+    decode_in_steps,
+    read_codings,
+)
 from rt_twisted.codecs.errors import RemoteProtocolError
 from tests.unit.http.clients import Place, post
 
@@ -135,3 +141,11 @@ def test_missing_body_is_not_an_empty_message() -> None:
         end = b"0\r\n\r\n" if line[:1] == b"T" else b""
         caller = place.call(request % line + end, address="127.0.0.1")
         assert [answer.status for answer in caller.responses()] == [status]
+
+
+def test_what_inflates_to_nothing_counts_too() -> None:
+    """
+    Members without content: each step says how much it has read.
+    """
+    body = gzip.compress(b"") * 90
+    assert sum(decode_in_steps(["gzip"], body, 100)) == len(body)
