@@ -644,7 +644,8 @@ def _has_left(exchange: HttpExchange) -> bool:
     """
     Return whether a client that closes its sending side now does not wait for its response.
 
-    Jetty does that behind each request with `Connection: close`, and waits. nginx sends the same
-    header, and closes its connection when its own client has left.
+    Jetty does that behind each request with `Connection: close`, and others behind the body of
+    a request, and wait. nginx sends the same header, and closes its connection when its own
+    client has left.
     """
-    return exchange.keep_alive or (exchange.length == 0 and exchange.age >= HALF_CLOSE)
+    return exchange.length == 0 and (exchange.keep_alive or exchange.age >= HALF_CLOSE)
