@@ -46,7 +46,7 @@ def settle(exchange: IExchange, act: Callable[..., object], *arguments: Any) -> 
     except ConnectionLost:
         pass
     except Exception:
-        _log.failure("while answering {path}", path=exchange.path)
+        _log.failure("while answering {path!r}", path=exchange.path)
         exchange.refuse(HttpError(500, "internal error"))
     else:
         if result is None:  # it is answered, or will be
@@ -160,7 +160,7 @@ def _on_error(failure: Failure, exchange: IExchange) -> None:
     if failure.check(HttpError):
         exchange.refuse(failure.value)  # type: ignore[arg-type]  # it was checked
     elif not failure.check(ConnectionLost):
-        _log.failure("while answering {path}", failure, path=exchange.path)
+        _log.failure("while answering {path!r}", failure, path=exchange.path)
         exchange.refuse(HttpError(500, "internal error"))
     _forget_frames(failure.value)
 

@@ -287,7 +287,7 @@ class HttpExchange:
         """
         Log what the receiver of the body raised, and answer 500, or abort if that is too late.
         """
-        _log.failure("while reading the request body of {path}", path=self.path)
+        _log.failure("while reading the request body of {path!r}", path=self.path)
         if self.answered:
             self._channel.abort()
         else:
@@ -436,7 +436,7 @@ class HttpExchange:
         try:
             self.answer(response.status, response.body, response.content_type, response.headers)
         except ValueError as error:  # without a response the connection would wait forever
-            _log.error("while answering {path}: {error}", path=self.path, error=str(error))
+            _log.error("while answering {path!r}: {error}", path=self.path, error=str(error))
             self._more_headers = ()
             self.refused = 500
             self.answer(500, b"internal error\n", "text/plain; charset=utf-8")

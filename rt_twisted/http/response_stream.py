@@ -78,7 +78,7 @@ class ResponseStream:
             return
         if self._declared is not None and self._sent < self._declared:
             _log.warn(
-                "{path}: the application wrote {sent} of {declared} bytes; connection closed",
+                "{path!r}: the application wrote {sent} of {declared} bytes; connection closed",
                 path=self._path,
                 sent=self._sent,
                 declared=self._declared,

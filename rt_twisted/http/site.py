@@ -160,7 +160,7 @@ class SiteChannel:
     def requestDone(self, request: Request) -> None:
         if self._declared is not None and self._sent < self._declared:
             _log.warn(
-                "{path}: the application wrote {sent} of {declared} bytes; connection closed",
+                "{path!r}: the application wrote {sent} of {declared} bytes; connection closed",
                 path=self._exchange.path,
                 sent=self._sent,
                 declared=self._declared,

@@ -18,7 +18,7 @@ def unusable(exchange: IExchange, reason: str) -> HttpError:
     Return the error for a client whose response cannot be handed over, and log *reason*.
     """
     _log.warn(
-        "{method} {path}: the application hands the connection over, but {reason}",
+        "{method} {path!r}: the application hands the connection over, but {reason}",
         method=exchange.method,
         path=exchange.path,
         reason=reason,
