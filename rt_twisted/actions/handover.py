@@ -5,6 +5,7 @@ Responses of applications that hand their connection over to the daemon.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -12,6 +13,20 @@ from twisted.internet.defer import Deferred
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.message import Position
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBody:
+    """
+    The body of a response that is handed over, as far as it was received.
+
+    Args:
+        data: its beginning.
+        complete: it is the whole body. False if the body breaks off, is longer, or takes longer.
+    """
+
+    data: bytes
+    complete: bool
 
 
 class HandedResponse(Protocol):
@@ -32,7 +47,7 @@ class HandedResponse(Protocol):
     headers: Sequence[tuple[str, str]]
     position: Position
 
-    def read(self, limit: int, seconds: float) -> Deferred[bytes]:
+    def read(self, limit: int, seconds: float) -> Deferred[HandedBody]:
         """
         Take the body: return its beginning, and end the request to the application.
 
@@ -78,5 +93,6 @@ class HandOver(Protocol):
 
         Returns:
             False to have the response passed on without the headers that `hides` names. Else
-            the exchange is answered by the callee, which must call `HandedResponse.read`.
+            the exchange is answered by the callee. The body is discarded, and the request to the
+            application ended, unless `HandedResponse.read` was called before.
         """

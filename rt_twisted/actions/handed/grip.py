@@ -11,12 +11,13 @@ from twisted.internet.error import ConnectionLost
 
 from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.grip.hold import HeldRequest, answer, hold_response
+from rt_twisted.actions.grip.hold import EVENT_STREAM, HeldRequest, answer, hold_response
 from rt_twisted.actions.grip.not_followed import log_not_followed
 from rt_twisted.actions.handed.headers import header, passed_headers
 from rt_twisted.actions.handed.problems import check_name, unusable
-from rt_twisted.actions.handover import HandedResponse
+from rt_twisted.actions.handover import HandedBody, HandedResponse
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.eventsource import whole_events
 from rt_twisted.codecs.grip import (
     INSTRUCT,
     GripHold,
@@ -30,6 +31,7 @@ from rt_twisted.model.errors import HttpError
 
 MAX_BODY = 65536  # bytes of a response that is held
 BODY_SECONDS = 1.0  # in which they are received
+_CUT = "breaks off, or takes longer than a second"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +56,28 @@ class GripRequest:
         Read the body, then hold the response, or answer with it.
 
         Raises:
-            HttpError: 502, the response cannot be held; or see `hold_response`.
+            HttpError: 502, the response cannot be held, or its body is not complete; or see
+                `hold_response`.
         """
         exchange, headers = self.response.exchange, self.response.headers
         coded = header(headers, "content-encoding") is not None
-        body = await self.response.read(MAX_BODY, BODY_SECONDS)
+        is_events = media_type(header(headers, "content-type") or "") == EVENT_STREAM
+        received = await self.response.read(MAX_BODY, BODY_SECONDS)
         if exchange.answered:  # the client has disconnected meanwhile
             raise ConnectionLost
-        hold, own = self.hold, passed_headers(headers)
-        response = GripResponse(self.response.status, tuple(own), body)
+        hold, body = self.hold, received.data
+        response = GripResponse(self.response.status, tuple(passed_headers(headers)), body)
         if hold is None:
-            hold, response = self._read_instruction(body)
+            hold, response = self._read_instruction(received)
         elif hold.mode is HoldMode.RESPONSE and (coded or len(body) >= MAX_BODY):
             reason = "a response that is held is not encoded, and smaller than 64 KiB"
             raise unusable(exchange, reason)
+        elif hold.mode is HoldMode.RESPONSE and not received.complete:
+            raise unusable(exchange, f"the response that is held {_CUT}")
         elif coded:
             response = replace(response, body=b"")
+        elif not received.complete and is_events:
+            response = replace(response, body=whole_events(body, complete=False))
         if hold is None or not hold.channels:
             answer(exchange, response)
             return
@@ -81,12 +89,14 @@ class GripRequest:
             await result  # type: ignore[misc]  # a coroutine: see `when_admitted`
         self.context.hub.metrics.handovers_by_grip += 1
 
-    def _read_instruction(self, body: bytes) -> tuple[GripHold | None, GripResponse]:
+    def _read_instruction(self, body: HandedBody) -> tuple[GripHold | None, GripResponse]:
         exchange = self.response.exchange
         try:
-            if len(body) >= MAX_BODY:
+            if len(body.data) >= MAX_BODY:
                 raise RemoteProtocolError("its instruction has more than 64 KiB")
-            instruction = read_instruction(body)
+            if not body.complete:
+                raise RemoteProtocolError(f"its instruction {_CUT}")
+            instruction = read_instruction(body.data)
         except RemoteProtocolError as error:
             raise unusable(exchange, error.reason) from None
         hold = instruction.hold

@@ -31,7 +31,6 @@ from rt_twisted.codecs.forwarding import is_for_daemon
 from rt_twisted.codecs.query import MAX_FIELDS, parse_query
 from rt_twisted.http.dispatch import settle
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import NOWHERE, Position
 
 REDIRECT = "x-accel-redirect"
@@ -91,10 +90,9 @@ class HandOverOffers:
         exchange = response.exchange
         try:
             take = self._find(response)
-        except HttpError as refusal:
+        except Exception as error:
             response.read(0, 0.0)
-            exchange.refuse(refusal)
-            return True
+            take = partial(_fail, error)
         if take is None:
             return False
         settle(exchange, take)
@@ -187,6 +185,10 @@ class HandOverOffers:
         except UnusableAnswer as error:
             raise unusable(response.exchange, str(error)) from None
         return GripRequest(context, response, hold, grant).start
+
+
+def _fail(error: Exception) -> None:
+    raise error
 
 
 def _apply(effects: ChainEffects, exchange: IExchange) -> None:

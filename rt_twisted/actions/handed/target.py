@@ -41,7 +41,7 @@ class HandedTarget:
         action: provides `IAction`, and has the field `context`.
         match: of its line, with the variables that the response has set.
         headers: that the client gets beside those of the action.
-        fields: of the query that the application names; they replace the client's.
+        fields: that replace those of the client's query; none to leave it.
         grant: of the client, by this response.
         client_names: whether the client's request names a channel, which needs a grant.
     """
@@ -65,7 +65,7 @@ class HandedTarget:
         """
         exchange = response.exchange
         if self.fields:
-            exchange.replace_query(_merged(exchange.query(), self.fields))
+            exchange.replace_query(self.fields)
         for name, value in self.headers:
             exchange.add_header(name, value)
         if exchange.method == "GET" and self._sends_body(response.headers):
@@ -81,12 +81,11 @@ class HandedTarget:
         return media_type(header(headers, "content-type") or "") in _EVENTS
 
     async def _act_after_body(self, response: HandedResponse) -> None:
-        exchange, began = response.exchange, time.monotonic()
+        exchange = response.exchange
         body = await response.read(MAX_BODY, BODY_SECONDS)
         if exchange.answered:  # the client has disconnected meanwhile
             raise ConnectionLost
-        complete = len(body) < MAX_BODY and time.monotonic() - began < BODY_SECONDS
-        exchange.send_first(whole_events(body, complete))
+        exchange.send_first(whole_events(body.data, body.complete))
         result: Any = self._act(exchange)
         if result is not None:
             await result
@@ -149,7 +148,8 @@ def find_target(
 
     Raises:
         HttpError: 502, the response names a channel that cannot exist, or has a header that
-            cannot be read; others as for `Template.expand`.
+            cannot be read; 400, the client's query has too many fields; others as for
+            `Template.expand`.
     """
     exchange, headers = response.exchange, response.headers
     try:
@@ -173,6 +173,8 @@ def find_target(
             if is_granted:
                 check_name(action.context, exchange, name)
     passed = [one for one in passed_to_stream(headers) if one[0].lower() not in removed]
+    if fields:
+        fields = _merged(exchange.query(), fields)
     return HandedTarget(action, match, passed, fields, own, client_names)
 
 

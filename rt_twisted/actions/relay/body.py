@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from rt_twisted.actions.handover import HandedBody
 from rt_twisted.codecs.chunks import LAST_CHUNK, chunk
 from rt_twisted.http.client_exchange import ClientExchange
 from rt_twisted.http.collected_body import body_too_large
@@ -115,13 +116,13 @@ class BodyStart:
         cancel: called when enough was received.
 
     Attributes:
-        done: fires with at most *limit* bytes.
+        done: fires with at most *limit* bytes, and whether they are the whole body.
     """
 
     def __init__(
         self, reactor: Any, limit: int, seconds: float, cancel: Callable[[], object]
     ) -> None:
-        self.done: Deferred[bytes] = Deferred()
+        self.done: Deferred[HandedBody] = Deferred()
         self._limit = limit
         self._cancel = cancel
         self._body = bytearray()
@@ -135,15 +136,18 @@ class BodyStart:
         if len(self._body) >= self._limit:
             self._enough()
 
-    def end(self) -> None:
+    def end(self, complete: bool) -> None:
         """
-        Take what was received: the body has ended.
+        Take what was received: no more follows.
+
+        Args:
+            complete: it is the whole body; False if the body breaks off.
         """
         if self._timer.active():
             self._timer.cancel()
         if not self.done.called:
-            self.done.callback(bytes(self._body[: self._limit]))
+            self.done.callback(HandedBody(bytes(self._body[: self._limit]), complete))
 
     def _enough(self) -> None:
         self._cancel()
-        self.end()
+        self.end(False)

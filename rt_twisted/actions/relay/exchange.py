@@ -16,7 +16,7 @@ from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from rt_twisted.actions.context import RelayLimits
-from rt_twisted.actions.handover import HandOver
+from rt_twisted.actions.handover import HandedBody, HandOver
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.relay.body import BodyStart, RelayedBody
 from rt_twisted.actions.relay.request import RelayedRequest
@@ -204,9 +204,10 @@ class RelayedExchange:
         upstream.count_response(upstream.reactor.seconds() - self._since)
         handover = self._handover
         if handover is not None and response.status != 101 and handover.offer(self):
-            self._state = _HANDED_OVER
-            if self._reading is None and self._out is not None:
-                self._out.pause()
+            if self._reading is None:  # nobody will
+                self.read(0, 0.0)
+            if self._state is _RESPONDING:
+                self._state = _HANDED_OVER
 
     def data(self, piece: bytes) -> None:
         if self._stream is not None:
@@ -223,11 +224,9 @@ class RelayedExchange:
     def end(self) -> None:
         state, stream, reading = self._state, self._stream, self._reading
         trailers = self._out.trailers if self._out is not None else ()
-        if state is _HANDED_OVER and reading is None:
-            return  # `read` will end it
         self._end()
         if reading is not None:
-            reading.end()
+            reading.end(True)
         elif stream is not None:
             stream.finish(self._fields(trailers))
         elif state is _RESPONDING and trailers:
@@ -252,8 +251,10 @@ class RelayedExchange:
                 self._stream.abort()
             else:
                 self.exchange.refuse(HttpError(502, "the response of the application breaks off"))
-        else:
-            self.end()
+        elif self._state is _HANDED_OVER and self._reading is not None:
+            self._upstream.count_failure("broken", f"the response breaks off: {reason}")
+            self._end()
+            self._reading.end(False)
 
     def _begin(self) -> None:
         """
@@ -307,16 +308,11 @@ class RelayedExchange:
 
     # `HandedResponse`.
 
-    def read(self, limit: int, seconds: float) -> Deferred[bytes]:
-        if self._state is _ENDED:  # it has ended before it was read
-            return succeed(b"".join(self._pending)[:limit])
-        reading = BodyStart(self._upstream.reactor, limit, seconds, self._cancel)
-        self._reading = reading
-        for piece in self._pending:
-            reading.add(piece)
-        if self._out is not None and not reading.done.called:
-            self._out.resume()
-        return reading.done
+    def read(self, limit: int, seconds: float) -> Deferred[HandedBody]:
+        if self._state is not _RESPONDING:  # the client has disconnected meanwhile
+            return succeed(HandedBody(b"", False))
+        self._reading = BodyStart(self._upstream.reactor, limit, seconds, self._cancel)
+        return self._reading.done
 
     # Tunnels.
 

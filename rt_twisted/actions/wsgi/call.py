@@ -137,7 +137,7 @@ class ApplicationCall:
         else:
             refusal = HttpError(504, "the application has not answered in time")
             _log.warn(
-                "{method} {path}: the application has not answered after {seconds} seconds "
+                "{method} {path!r}: the application has not answered after {seconds} seconds "
                 "(wsgi-timeout); its thread is at {place}",
                 method=self.exchange.method,
                 path=self.exchange.path,
@@ -199,11 +199,13 @@ class ApplicationCall:
             )
             self._handed = handed
             if handover.offer(handed) is not False:
+                if not handed.was_read:  # nobody will: the thread must not wait
+                    handed.read(0, 0.0)
                 return
             self._handed = None
         if head is None:
             _log.error(
-                "{method} {path}: the application has called uwsgi.add_var and not "
+                "{method} {path!r}: the application has called uwsgi.add_var and not "
                 "start_response, and no line of routes takes the connection over",
                 method=exchange.method,
                 path=exchange.path,
@@ -244,7 +246,7 @@ class ApplicationCall:
         """
         self._metrics.wsgi_failed += 1
         _log.failure(
-            "{method} {path}: the application has failed",
+            "{method} {path!r}: the application has failed",
             failure,
             method=self.exchange.method,
             path=self.exchange.path,

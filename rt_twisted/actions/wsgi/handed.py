@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
+from rt_twisted.actions.handover import HandedBody
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.wsgi.head import ApplicationHead
 from rt_twisted.actions.wsgi.output import ThreadOutput
@@ -38,6 +39,7 @@ class ApplicationResponse:
         status: of the response.
         headers: names in lower case.
         position: as given.
+        was_read: `read` was called.
     """
 
     def __init__(
@@ -63,13 +65,16 @@ class ApplicationResponse:
         if head is not None and head.length is not None:
             self.headers = [*self.headers, ("content-length", str(head.length))]
         self.position = position
+        self.was_read = False
         self._reactor = reactor
         self._output = output
         self._ended = ended
         self._body = bytearray()
         self._limit = 0
-        self._complete = False
-        self._done: Deferred[bytes] | None = None
+        self._length = None if head is None or exchange.method == "HEAD" else head.length
+        self._over = False  # no more of the body follows
+        self._failed = False
+        self._done: Deferred[HandedBody] | None = None
         self._timer: IDelayedCall | None = None
 
     def add(self, piece: bytes | None) -> None:
@@ -77,22 +82,23 @@ class ApplicationResponse:
         Receive the next piece of the body; None is its end.
         """
         if piece is None:
-            self._complete = True
+            self._over = True
         else:
             self._body += piece
         if self._done is None:
             self._output.pauseProducing()
-        elif self._complete or len(self._body) >= self._limit:
+        elif self._over or len(self._body) >= self._limit:
             self._finish()
 
-    def read(self, limit: int, seconds: float) -> Deferred[bytes]:
+    def read(self, limit: int, seconds: float) -> Deferred[HandedBody]:
         """
         Return the beginning of the body; see `HandedResponse.read`.
         """
-        done: Deferred[bytes] = Deferred()
+        self.was_read = True
+        done: Deferred[HandedBody] = Deferred()
         self._done = done
         self._limit = limit
-        if self._complete or len(self._body) >= limit:
+        if self._over or len(self._body) >= limit:
             self._finish()
         else:
             self._timer = self._reactor.callLater(seconds, self._finish)
@@ -101,9 +107,9 @@ class ApplicationResponse:
 
     def stop(self) -> None:
         """
-        End reading: the application has failed, or the client has disconnected.
+        End reading: the application has failed.
         """
-        self._complete = True
+        self._over = self._failed = True
         self._finish()
 
     def _finish(self) -> None:
@@ -113,6 +119,8 @@ class ApplicationResponse:
         done, self._done = self._done, None
         self._output.close()
         if done is not None:
-            body, self._body = bytes(self._body[: self._limit]), bytearray()
+            body, self._body = bytes(self._body), bytearray()
+            complete = self._over and not self._failed and len(body) >= (self._length or 0)
             self._ended()
-            done.callback(body)
+            data = body[: self._limit]
+            done.callback(HandedBody(data, complete and len(data) == len(body)))

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import capturedLogs, eventAsText
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.access.gate import Gate
@@ -20,6 +22,7 @@ from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.actions.chain import Route
 from rt_twisted.actions.handed.headers import Headers
 from rt_twisted.actions.handed.offers import HandOverOffers
+from rt_twisted.actions.handover import HandedBody
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.codecs.eventsource import EventReader
 from rt_twisted.http.interfaces import IExchange
@@ -52,12 +55,15 @@ class FakeResponse:
     headers: Sequence[tuple[str, str]]
     body: bytes = b""
     was_read: bool = False
-    waits: Deferred[bytes] | None = None
+    waits: Deferred[HandedBody] | None = None
+    complete: bool = True
     position: Position = NOWHERE
 
-    def read(self, limit: int, seconds: float) -> Deferred[bytes]:
+    def read(self, limit: int, seconds: float) -> Deferred[HandedBody]:
         self.was_read = True
-        return succeed(self.body[:limit]) if self.waits is None else self.waits
+        complete = self.complete and len(self.body) < limit
+        body = HandedBody(self.body[:limit], complete)
+        return succeed(body) if self.waits is None else self.waits
 
 
 @implementer(IAction)
@@ -72,14 +78,15 @@ class Application:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b"plain"
     last: FakeResponse | None = None
-    waits: Deferred[bytes] | None = None
+    waits: Deferred[HandedBody] | None = None
+    complete: bool = True
     meanwhile: Callable[[], object] | None = None
 
     methods: ClassVar[Sequence[str]] = ("GET", "POST")
 
     def act(self, exchange: IExchange, match: Match) -> None:
         response = FakeResponse(exchange, match, self.status, self.headers, self.body)
-        response.waits = self.waits
+        response.waits, response.complete = self.waits, self.complete
         response.position = self.offers.position()
         if self.meanwhile is not None:
             self.meanwhile()
@@ -422,10 +429,64 @@ def test_client_that_leaves_before_the_body_is_here(mode: str) -> None:
     front.app.waits = Deferred()
     caller = front.ask()
     caller.hang_up()
-    front.app.waits.callback(b"data: x\n\n")
+    front.app.waits.callback(HandedBody(b"data: x\n\n", True))
     front.clock.pump([0] * 3)
 
     assert front.hub.subscribers == 0
+
+
+@pytest.mark.parametrize("grip", [False, True])
+def test_of_a_body_that_breaks_off_whole_events_are_sent(grip: bool) -> None:
+    """
+    A client never gets a part of an event as an event.
+    """
+    front = Front(*INTERNAL, grip=True)
+    held = (("grip-hold", "stream"), ("grip-channel", "a"))
+    headers = held if grip else (("x-accel-redirect", "/-/sse/a"),)
+    front.respond(EVENTS, *headers, body=b'data: 1\n\ndata: {"balance": 1')
+    front.app.complete = False
+
+    assert events(front.ask()) == ["1"]
+
+
+@pytest.mark.parametrize("query", ["?history=20", ""])
+def test_query_with_too_many_fields(query: str) -> None:
+    """
+    A client whose query has too many fields is refused, and the response is discarded.
+    """
+    front = Front(*INTERNAL, r"internal-route ^/-/own$ sse")
+    target = f"/-/sse/a{query}" if query else "/-/own"
+    front.respond(("x-accel-redirect", target), EVENTS, body=b"data: x\n\n")
+
+    assert only(front.ask(f"/x?{'&' * 1000}")).status == 400
+    assert front.app.last is not None and front.app.last.was_read
+
+
+def test_a_response_that_fails_unexpectedly_is_discarded(clean_reactor: list[Failure]) -> None:
+    """
+    Whatever goes wrong with a response, the client is answered, and the application is free.
+    """
+    front = Front(*INTERNAL)
+    front.respond(("x-accel-redirect", "/-/sse/\u2028"), EVENTS)
+
+    assert only(front.ask()).status == 500
+    [failure] = clean_reactor
+    clean_reactor.clear()
+    assert failure.check(UnicodeEncodeError)
+    assert front.app.last is not None and front.app.last.was_read
+
+
+def test_a_path_makes_no_second_log_line() -> None:
+    """
+    Control characters of a path are escaped in the log.
+    """
+    front = Front(*INTERNAL).respond(("x-accel-redirect", "/-/sse/%01"))
+    with capturedLogs() as logged:
+        assert only(front.ask("/x%0Aforged")).status == 502
+    text = [eventAsText(event) for event in logged]
+
+    assert [line for line in text if "/x\\nforged" in line]
+    assert not [line for line in text if "\n" in line]
 
 
 def test_grant_of_the_response_limits_the_stream() -> None:
@@ -587,3 +648,21 @@ def test_grip_response_that_is_too_large() -> None:
     front.respond(("grip-hold", "response"), ("grip-channel", "a"), body=b"x" * 70_000)
 
     assert only(front.ask()).status == 502
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ((("grip-hold", "response"), ("grip-channel", "a")), b'{"balance": 1'),
+        ((("content-type", "application/grip-instruct"),), b'{"response": {"body": "x"}}'),
+    ],
+)
+def test_grip_response_that_breaks_off(headers: Headers, body: bytes) -> None:
+    """
+    A response that is not complete is neither held nor sent: the client gets 502.
+    """
+    front = Front(grip=True).respond(*headers, body=body)
+    front.app.complete = False
+
+    assert only(front.ask()).status == 502
+    assert front.hub.subscribers == 0

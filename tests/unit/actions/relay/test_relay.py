@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from rt_twisted.actions.handed.offers import HandOverOffers
+from rt_twisted.actions.handover import HandedBody
+from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import NOWHERE, Draft, Position
 from rt_twisted.routes import Routes, parse_entry
 from tests.defaults import make_context, make_relay_limits
@@ -414,6 +416,13 @@ def test_clients_that_close_their_sending_side() -> None:
     app.respond(ok())
     assert status_of(announced) == 200
     assert len(app.wires) == 1
+    for request in (post(b"x", path=b"/a"), chunked(b"1", b"x", b"0", b"", b"", path=b"/a")):
+        body = app.call(request)
+        app.place.clock.advance(2)
+        body.wire.protocol.readConnectionLost()
+        assert not body.wire.aborted
+        app.respond(ok())
+        assert status_of(body) == 200
     late = app.call(get(b"/a", b"Connection: close\r\n"))
     app.place.clock.advance(2)
     late.wire.protocol.readConnectionLost()
@@ -648,7 +657,7 @@ class Taking:
     """
 
     def __init__(self) -> None:
-        self.bodies: list[bytes] = []
+        self.bodies: list[HandedBody] = []
 
     def hides(self, name: bytes) -> bool:
         return name == b"x-hold"
@@ -660,7 +669,7 @@ class Taking:
         if response.status != 200 or ("x-hold", "yes") not in response.headers:
             return False
 
-        def answer(body: bytes) -> None:
+        def answer(body: HandedBody) -> None:
             self.bodies.append(body)
             response.exchange.answer(200, b"held", "text/plain")
 
@@ -680,12 +689,66 @@ def test_handed_over_responses(rest: bytes, body: bytes) -> None:
     client = app.call(get(b"/a"))
     app.respond(b"HTTP/1.1 200 OK\r\nX-Hold: yes\r\nContent-Length: 100\r\n\r\n" + rest)
     app.wait(1)
-    assert taking.bodies == [body]
+    assert taking.bodies == [HandedBody(body, False)]
     assert client.responses()[0].body == b"held"
     assert app.wires[0].disconnected
     client = app.call(get(b"/a"))
     app.respond(ok(headers=b"X-Hold: no\r\n"))
     assert b"X-Hold" not in client.written()
+
+
+def test_a_handed_over_response_breaks_off() -> None:
+    """
+    What takes it over is notified of that, and it counts as a failure of the application.
+    """
+    taking = Taking()
+    app = Application(ROUTE, handover=taking)
+    client = app.call(get(b"/a"))
+    app.respond(b"HTTP/1.1 200 OK\r\nX-Hold: yes\r\nContent-Length: 100\r\n\r\nabc")
+    app.close(app.wires[0])
+    assert taking.bodies == [HandedBody(b"abc", False)]
+    assert client.responses()[0].body == b"held"
+    assert app.metrics.relay_broken == 1
+
+
+class Refusing(Taking):
+    """
+    Answers each request, and does not read the response.
+    """
+
+    def offer(self, response: Any) -> bool:
+        response.exchange.refuse(HttpError(400, "no"))
+        return True
+
+
+@pytest.mark.parametrize("rest", [b"", b"abc", b"x" * 100])
+def test_a_response_that_is_not_read_keeps_no_place(rest: bytes) -> None:
+    """
+    The next request gets the place of one whose response was taken and not read.
+    """
+    app = Application(ROUTE, handover=Refusing(), relay=make_relay_limits(connections=1))
+    for _ in range(3):
+        client = app.call(get(b"/a"))
+        app.respond(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + rest)
+        app.wait(1)
+        assert status_of(client) == 400
+
+
+def test_a_refused_redirect_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A client whose query cannot be read does not keep the application's place.
+    """
+    monkeypatch.setattr("rt_twisted.http.exchange.MAX_FIELDS", 5)
+    offers = HandOverOffers()
+    app = Application(ROUTE, handover=offers, relay=make_relay_limits(connections=1))
+    context = make_context(app.place.hub, app.place.clock)
+    entry = parse_entry("internal-route ^/-/sse/(.+)$ sse:$1", context)
+    offers.use(Routes([entry]), context)
+    for _ in range(3):
+        client = app.call(get(b"/a?" + b"&" * 5))
+        app.respond(ok(headers=b"X-Accel-Redirect: /-/sse/x?history=20\r\n")[:-1])
+        app.wait(1)
+        assert status_of(client) == 400
 
 
 def test_headers_for_the_daemon_are_never_passed_on() -> None:
@@ -750,7 +813,7 @@ def test_whole_handed_over_response() -> None:
     app = Application(ROUTE, handover=taking)
     client = app.call(get(b"/a"))
     app.respond(ok(b"abc", b"X-Hold: yes\r\n"))
-    assert taking.bodies == [b"abc"]
+    assert taking.bodies == [HandedBody(b"abc", True)]
     assert client.responses()[0].body == b"held"
     assert not app.wires[0].disconnected
 

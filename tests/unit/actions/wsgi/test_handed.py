@@ -11,6 +11,7 @@ import pytest
 from twisted.python.failure import Failure
 
 from rt_twisted.actions.handover import HandedResponse
+from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Position
 from tests.inline_threads import InlineReactor, inline_state
 from tests.unit.http.clients import Place, get
@@ -31,6 +32,15 @@ def other(environ, start_response):
 def header(environ, start_response):
     start_response("201 Made", [("X-Take", "news"), ("X-Other", "y"), ("Content-Length", "4")])
     return [b"body"]
+
+def short(environ, start_response):
+    start_response("200 OK", [("X-Take", "news"), ("Content-Length", "9")])
+    return [b"body"]
+
+def failing(environ, start_response):
+    start_response("200 OK", [("X-Take", "news")])
+    yield b"body"
+    raise KeyError("balance")
 
 def plain(environ, start_response):
     start_response("200 OK", [("X-Hidden", "secret"), ("X-Other", "y")])
@@ -73,7 +83,9 @@ class Taking:
         if name is None:
             return False
         response.read(5000, 1.0).addCallback(
-            lambda body: response.exchange.answer(200, b"%s: %s" % (name.encode(), body[:20]))
+            lambda body: response.exchange.answer(
+                200, b"%s: %s %d" % (name.encode(), body.data[:20], body.complete)
+            )
         )
         return True
 
@@ -94,14 +106,15 @@ def call(path: Path, name: str) -> tuple[Place, Taking]:
 @pytest.mark.parametrize(
     ("name", "body", "status", "headers"),
     [
-        ("variable", b"news: first", 200, []),
+        ("variable", b"news: first 1", 200, []),
         (
             "header",
-            b"news: body",
+            b"news: body 1",
             201,
             [("x-take", "news"), ("x-other", "y"), ("content-length", "4")],
         ),
-        ("endless", b"news: " + b"x" * 20, 200, [("x-take", "news")]),
+        ("short", b"news: body 0", 200, [("x-take", "news"), ("content-length", "9")]),
+        ("endless", b"news: %s 0" % (b"x" * 20), 200, [("x-take", "news")]),
     ],
 )
 def test_a_response_is_handed_over(
@@ -119,6 +132,39 @@ def test_a_response_is_handed_over(
     assert (offered.status, list(offered.headers)) == (status, headers)
     assert offered.position == Position("e", 7)
     assert place.hub.metrics.wsgi_failed == 0
+
+
+def test_an_application_that_fails_in_its_body(text: Path, clean_reactor: list[Failure]) -> None:
+    """
+    What takes the connection over is notified that the body is not complete.
+    """
+    place, _ = call(text, "failing")
+    (found,) = place.call(get(b"/w")).responses()
+    clean_reactor.clear()
+
+    assert found.body == b"news: body 0"
+    assert place.hub.metrics.wsgi_failed == 1
+
+
+class Refusing(Taking):
+    """
+    Answers each request, and does not read the response.
+    """
+
+    def offer(self, response: HandedResponse) -> Any:
+        response.exchange.refuse(HttpError(400, "no"))
+        return True
+
+
+def test_a_response_that_is_not_read_keeps_no_thread(text: Path) -> None:
+    """
+    The application is ended when its response was taken and not read.
+    """
+    changed = {"shared": inline_state(), "handover": Refusing()}
+    place = Place(f"^/w wsgi:{text}:endless", reactor=InlineReactor(), changed=changed)
+    first, second = place.call(get(b"/w") + get()).responses()
+
+    assert (first.status, second.status) == (400, 200)
 
 
 def test_variables_are_the_applications(text: Path) -> None:
