@@ -64,15 +64,17 @@ class LiveDirectory:
 
     def receive(self, data: bytes) -> None:
         """
-        Take note of an announcement. One that is malformed is ignored.
+        Take note of an announcement. One that is malformed is ignored, and so are the names of a
+        node behind its first MAX_STREAMS.
         """
         try:
             fields = json.loads(data)
             node, names = fields["node"], fields["streams"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return
-        if type(node) is not str or type(names) is not list or len(names) > MAX_STREAMS:
+        if type(node) is not str or type(names) is not list:
             return
+        names = names[:MAX_STREAMS]
         known = tuple([name for name in names if type(name) is str and len(name) <= MAX_NAME])
         self._nodes.pop(node, None)
         self._expire()

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from rt_twisted.hub.live_directory import EXPIRE, INTERVAL, LiveAnnouncer, LiveDirectory
+from rt_twisted.hub.live_directory import (
+    EXPIRE,
+    INTERVAL,
+    MAX_STREAMS,
+    LiveAnnouncer,
+    LiveDirectory,
+)
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.internal_channels import STREAMS, is_unnamable
 from rt_twisted.model.message import Draft
@@ -118,6 +124,17 @@ def test_nodes_are_bounded(count: int) -> None:
         data = {"node": str(number), "streams": [str(number)]}
         directory.receive(json.dumps(data).encode())
     assert len(directory.names("")) == 1000
+
+
+def test_streams_of_a_node_are_bounded() -> None:
+    """
+    Of one with too many the first ones are listed.
+    """
+    directory = LiveDirectory(lambda: 0.0)
+    Node(directory).announcer.announce([f"{number:05}" for number in range(MAX_STREAMS + 1)], 0.0)
+    names = directory.names("")
+    assert len(names) == MAX_STREAMS
+    assert max(names) == f"{MAX_STREAMS - 1:05}"
 
 
 def test_clients_cannot_name_the_channel() -> None:
