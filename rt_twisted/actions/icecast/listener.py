@@ -89,10 +89,16 @@ async def listen(
     """
     context.hub.admit(address_of(exchange, context))
     registry = listeners_of_process(context)
+    elsewhere = 0
+
+    def check_most() -> None:
+        if options.most and registry.count(options.channel) + elsewhere >= options.most:
+            raise HttpError(503, "the mount has too many listeners", retry=10)
+
     if options.most:
         counts = await counts_of(context, options.channel)
-        if counts.listeners >= options.most:
-            raise HttpError(503, "the mount has too many listeners", retry=10)
+        elsewhere = counts.listeners - registry.count(options.channel)
+        check_most()
         if exchange.answered:
             return
     agent = (exchange.header("user-agent") or "")[:MAX_AGENT]
@@ -126,6 +132,7 @@ async def listen(
         return
 
     def join(address: str) -> None:
+        check_most()  # others may have joined since
         opened = exchange.open(content_type, headers, framed=False, log_end=True)
         limits = context.backlog_limits_for(SlowConsumerPolicy.SYNC)
         if options.behind is not None:

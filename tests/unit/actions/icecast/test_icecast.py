@@ -379,6 +379,18 @@ def test_listeners_of_a_mount_are_limited() -> None:
     assert status(station.listener()) == 503
 
 
+def test_listeners_that_come_at_once_are_limited() -> None:
+    """
+    All have been counted before the first of them joins.
+    """
+    station = Station(MOUNT + ",max=5")
+    listeners = [station.listener() for _ in range(20)]
+    station.source().send(MP3 * 20)
+    station.turn()
+
+    assert sorted(map(status, listeners)) == [200] * 5 + [503] * 15
+
+
 def test_something_else_is_disconnected() -> None:
     """
     A source whose bytes are no audio frees the mount.
