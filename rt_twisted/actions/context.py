@@ -125,31 +125,34 @@ _T = TypeVar("_T")
 
 class SharedState:
     """
-    Objects that the actions of all routes share, one of each class.
+    Objects that the actions of all routes share: one of each class, or one for each hub.
 
     They outlive a reload, which builds actions anew.
     """
 
     def __init__(self) -> None:
-        self._objects: dict[type[object], object] = {}
+        self._objects: dict[tuple[type[object], Hub | None], object] = {}
 
-    def find(self, kind: type[_T]) -> _T | None:
+    def find(self, kind: type[_T], hub: Hub | None = None) -> _T | None:
         """
-        Return the shared object of class *kind*; None if there is none yet.
+        Return the shared object of class *kind*; None if there is none yet. See `get`.
         """
-        return cast(_T | None, self._objects.get(kind))
+        return cast(_T | None, self._objects.get((kind, hub)))
 
-    def get(self, kind: type[_T], make: Callable[[], _T]) -> _T:
+    def get(self, kind: type[_T], make: Callable[[], _T], hub: Hub | None = None) -> _T:
         """
         Return the shared object of class *kind*.
 
         Args:
             kind: the class, which is also the key.
             make: builds the object when it is first requested.
+            hub: the hub of the route, where each needs an object of its own: that of a route
+                with `server=` has other channels. None for one object of the process.
         """
-        if kind not in self._objects:
-            self._objects[kind] = make()
-        return cast(_T, self._objects[kind])
+        key = (kind, hub)
+        if key not in self._objects:
+            self._objects[key] = make()
+        return cast(_T, self._objects[key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ class ActionContext:
         The other processes that share the broker of these channels; None if there cannot be any.
         """
         peers = self.shared.find(LivePeers)
-        return peers if peers is not None and peers.hub is self.hub else None
+        return peers.of_hub(self.hub) if peers is not None else None
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """

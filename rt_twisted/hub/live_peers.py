@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -54,7 +54,7 @@ class _Question:
     found: list[Any] = field(default_factory=list)
 
 
-class LivePeers(Service):
+class LivePeers(MultiService):
     """
     The other processes with something that others ask for, and what they answer.
 
@@ -62,11 +62,12 @@ class LivePeers(Service):
     asks, sends and receives nothing.
 
     Args:
-        hub: of the daemon, whose broker all processes share.
+        hub: whose broker all processes share.
         clock: the reactor.
     """
 
     def __init__(self, hub: Hub, clock: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self.hub = hub
         self._clock = clock
         self._node = secrets.token_hex(4)
@@ -79,19 +80,31 @@ class LivePeers(Service):
         self._questions: dict[int, _Question] = {}
         self._kept: dict[tuple[str, str], tuple[float, Sequence[Any]]] = {}
         self._asking: dict[tuple[str, str], list[Deferred[Sequence[Any]]]] = {}
+        self._further: dict[Hub, LivePeers] = {}
         self._loop = LoopingCall(self.announce)
         self._loop.clock = clock
 
+    def of_hub(self, hub: Hub) -> LivePeers:
+        """
+        Return the same for *hub*, which may be that of a further server.
+        """
+        if hub is self.hub:
+            return self
+        if hub not in self._further:
+            self._further[hub] = LivePeers(hub, self._clock)
+            self._further[hub].setServiceParent(self)  # type: ignore[no-untyped-call]  # Twisted's
+        return self._further[hub]
+
     def startService(self) -> None:
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        super().startService()  # type: ignore[no-untyped-call]  # as above
         self._loop.start(ANNOUNCE, now=False)
 
-    def stopService(self) -> None:
-        super().stopService()  # type: ignore[no-untyped-call]  # as above
+    def stopService(self) -> Any:
         if self._loop.running:
             self._loop.stop()
         if self._watch is not None and not self._watch.closed:
             self._watch.detach(DisconnectReason.ENDED)
+        return super().stopService()  # type: ignore[no-untyped-call]  # as above
 
     def on_question(
         self, question: str, answer: Answer, present: Callable[[], object] | None = None
@@ -188,6 +201,8 @@ class LivePeers(Service):
             asked.done.callback(None)
 
     def _on_message(self, message: Message) -> None:
+        if message.event is not None and message.event != self._node:
+            return  # answers another process
         # Not now: a flush is in progress.
         self._clock.callLater(0, self._receive, message.data)
 
@@ -197,6 +212,8 @@ class LivePeers(Service):
             node = str(value["node"])
             if node == self._node:
                 return
+            if not (node.isalnum() and node.isascii()):
+                raise ValueError("a process has a malformed name")
             if "ask" in value:
                 arguments = {str(name): str(text) for name, text in value["with"].items()}
                 answered = self._answer(node, int(value["id"]), str(value["ask"]), arguments)
@@ -208,7 +225,7 @@ class LivePeers(Service):
                 self._seen[node] = self._clock.seconds()
             if value.get("to") == self._node:
                 self._on_answer(node, int(value["id"]), int(value["parts"]), list(value["found"]))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             _log.debug("a malformed message on the channel of live streams is ignored")
 
     def _on_answer(self, node: str, number: int, parts: int, found: list[Any]) -> None:
@@ -230,11 +247,12 @@ class LivePeers(Service):
         found = list(await answer(arguments)) if answer is not None else []
         parts = [found[start : start + PART] for start in range(0, len(found), PART)] or [[]]
         for part in parts:
-            self._publish({"to": node, "id": number, "parts": len(parts), "found": part})
+            self._publish({"to": node, "id": number, "parts": len(parts), "found": part}, node)
 
-    def _publish(self, value: dict[str, Any]) -> None:
+    def _publish(self, value: dict[str, Any], to: str | None = None) -> None:
         data = json.dumps({"node": self._node, **value}).encode()
-        published = self.hub.publish([Draft(LIVE, data, transient=True)])
+        # All processes receive all answers: the event type tells without a parse for whom one is.
+        published = self.hub.publish([Draft(LIVE, data, to, transient=True)])
         published.addErrback(
             lambda failure: _log.debug(
                 "other processes were not reached: {reason}", reason=failure.getErrorMessage()

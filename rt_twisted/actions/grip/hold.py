@@ -112,7 +112,8 @@ def _channels(hold: GripHold) -> list[str]:
 
 def _join_stream(request: HeldRequest, address: str) -> None:
     context, exchange, hold = request.context, request.exchange, request.hold
-    context.shared.get(HeldStreams, partial(HeldStreams, context.hub, context.reactor))
+    hub = context.hub
+    context.shared.get(HeldStreams, partial(HeldStreams, hub, context.reactor), hub)
     content_type, headers = _split(request.response.headers)
     names = {name.lower() for name, _ in headers}
     headers += [one for one in STREAM_HEADERS if one[0].lower() not in names]

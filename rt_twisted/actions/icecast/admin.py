@@ -109,25 +109,25 @@ class IcecastAdminAction:
     async def _command(self, exchange: IExchange, page: str) -> None:
         mount = _parameter(exchange, "mount").decode(errors="replace")
         found = exchange.find("SOURCE", mount) if mount.startswith("/") else None
-        channel = ""
+        context, channel = self.context, ""
         if found is not None and isinstance(found[0], IcecastAction):
             action, match = found
-            channel = action.channel_of(exchange, match)
+            context, channel = action.context, action.channel_of(exchange, match)
         if page == "metadata" and channel and not has_password(exchange, self.password):
             await action.authorize(exchange, match)
         else:
             self._authorize(exchange)
-        counts = await counts_of(self.context, channel, now=True)
+        counts = await counts_of(context, channel, now=True)
         on_source = page in ("metadata", "killsource")
         if not counts.has_source and (on_source or not counts.listeners):
             raise HttpError(400, "Source does not exist")  # the words of icecast2
         if page == "killsource":
-            if not await kill_source(self.context, channel):
+            if not await kill_source(context, channel):
                 raise HttpError(400, "Source does not exist")
             exchange.answer(200, response_xml("Source Removed", True), _XML, NO_STORE)
             return
         if page != "metadata":
-            body = await self._on_listeners(exchange, page, mount, channel)
+            body = await _on_listeners(context, exchange, page, mount, channel)
             exchange.answer(200, body, _XML, NO_STORE)
             return
         if _parameter(exchange, "mode") not in (b"updinfo", b""):
@@ -137,49 +137,51 @@ class IcecastAdminAction:
         song = _parameter(exchange, "song") or b" - ".join(filter(None, parts))
         event, data = write(Title(clean_title(song, charset)))
         try:
-            await self.context.publish_stream([Draft(channel, data, event, transient=True)])
+            await context.publish_stream([Draft(channel, data, event, transient=True)])
         except Unavailable as error:
             raise HttpError(503, str(error), retry=2) from None
         exchange.answer(200, response_xml("Metadata update successful", True), _XML, NO_STORE)
 
-    async def _on_listeners(
-        self, exchange: IExchange, page: str, mount: str, channel: str
-    ) -> bytes:
-        """
-        Return the response to a command about the listeners of *mount*.
 
-        Raises:
-            HttpError: 400, a parameter is missing or wrong.
-        """
-        context = self.context
-        if page == "listclients":
-            return listeners_xml(mount, await listeners_of(context, channel))
-        if page == "killclient":
-            id = _parameter(exchange, "id").decode(errors="replace")
-            if not id:
-                raise HttpError(400, "Missing parameter")
-            if await kill_client(context, channel, id):
-                return response_xml(f"Client {id} removed", True)
-            return response_xml(f"Client {id} not found", False)
-        destination = _parameter(exchange, "destination").decode(errors="replace")
-        if not destination:
-            raise HttpError(400, "Missing parameter")
-        to = _channel_of(exchange, destination)
-        if to == channel:
-            raise HttpError(400, "supplied mountpoints are identical")
-        destined = await mount_of(context, to)
-        if destined is None:
-            raise HttpError(400, "No such destination")
-        await move_clients(context, channel, to, destined.codec)
-        return response_xml(f"Clients moved from {mount} to {destination}", True)
-
-
-def _channel_of(exchange: IExchange, mount: str) -> str:
+async def _on_listeners(
+    context: ActionContext, exchange: IExchange, page: str, mount: str, channel: str
+) -> bytes:
     """
-    Return the channel of a mount; "" if no route has it.
+    Return the response to a command about the listeners of *mount*.
+
+    Raises:
+        HttpError: 400, a parameter is missing or wrong.
+    """
+    if page == "listclients":
+        return listeners_xml(mount, await listeners_of(context, channel))
+    if page == "killclient":
+        id = _parameter(exchange, "id").decode(errors="replace")
+        if not id:
+            raise HttpError(400, "Missing parameter")
+        if await kill_client(context, channel, id):
+            return response_xml(f"Client {id} removed", True)
+        return response_xml(f"Client {id} not found", False)
+    destination = _parameter(exchange, "destination").decode(errors="replace")
+    if not destination:
+        raise HttpError(400, "Missing parameter")
+    to = _channel_of(context, exchange, destination)
+    if to == channel:
+        raise HttpError(400, "supplied mountpoints are identical")
+    destined = await mount_of(context, to)
+    if destined is None:
+        raise HttpError(400, "No such destination")
+    await move_clients(context, channel, to, destined.codec)
+    return response_xml(f"Clients moved from {mount} to {destination}", True)
+
+
+def _channel_of(context: ActionContext, exchange: IExchange, mount: str) -> str:
+    """
+    Return the channel of a mount; "" if no route has it, or one with another `server=`.
     """
     found = exchange.find("SOURCE", mount) if mount.startswith("/") else None
     if found is None or not isinstance(found[0], IcecastAction):
+        return ""
+    if found[0].context.hub is not context.hub:
         return ""
     channel: str = found[0].channel_of(exchange, found[1])
     return channel

@@ -24,9 +24,9 @@ _ID_BITS = 25  # of listeners of a process; with 27 of the process JavaScript ca
 
 def listeners_of_process(context: ActionContext) -> IcecastListeners:
     """
-    Return the listeners of this process.
+    Return the listeners of this process to channels of the hub.
     """
-    return context.shared.get(IcecastListeners, partial(_make_listeners, context))
+    return context.shared.get(IcecastListeners, partial(_make_listeners, context), context.hub)
 
 
 def add_source(context: ActionContext, source: Source) -> Callable[[], object]:
@@ -52,7 +52,7 @@ async def listeners_of(context: ActionContext, channel: str) -> Sequence[ShownLi
         try:
             id, address, agent, connected = item
             found.append(ShownListener(int(id), str(address), str(agent), int(connected)))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue  # of another version of the daemon
     return found
 
@@ -99,7 +99,7 @@ def _shown(context: ActionContext, channel: str) -> list[ShownListener]:
 
 
 def _sources_of_process(context: ActionContext) -> IcecastSources:
-    return context.shared.get(IcecastSources, partial(_make_sources, context))
+    return context.shared.get(IcecastSources, partial(_make_sources, context), context.hub)
 
 
 def _make_sources(context: ActionContext) -> IcecastSources:

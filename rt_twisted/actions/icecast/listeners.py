@@ -159,7 +159,7 @@ class Listener:
 
 class IcecastListeners:
     """
-    The listeners of this process; shared by all routes.
+    The listeners of this process; shared by all routes of a hub.
 
     Args:
         clock: the reactor.

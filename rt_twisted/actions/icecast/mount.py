@@ -109,10 +109,12 @@ class IcecastAction:
 
     def fallback_of(self, exchange: IExchange) -> str:
         """
-        Return the channel of the fallback mount; "" without one.
+        Return the channel of the fallback mount; "" without one on the same server.
         """
         found = exchange.find("GET", self.fallback) if self.fallback else None
         if found is None or not isinstance(found[0], IcecastAction):
+            return ""
+        if found[0].context.hub is not self.context.hub:
             return ""
         channel: str = found[0].channel_of(exchange, found[1])
         return channel

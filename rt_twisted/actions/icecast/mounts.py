@@ -84,10 +84,10 @@ def own_counts(context: ActionContext) -> dict[str, MountCounts]:
     Return what this process has, by channel.
     """
     found = {}
-    sources = context.shared.find(IcecastSources)
+    sources = context.shared.find(IcecastSources, context.hub)
     for source in sources.all() if sources is not None else ():
         found[source.channel] = MountCounts(0, True, _status_of(source.head()))
-    listeners = context.shared.find(IcecastListeners)
+    listeners = context.shared.find(IcecastListeners, context.hub)
     if listeners is None:
         return found
     for channel in listeners.channels():
@@ -122,7 +122,7 @@ def _unpacked(found: Sequence[Any]) -> Iterable[tuple[str, MountCounts]]:
             channel, listeners, has_source, status = item
             shown = MountStatus(**status) if status is not None else None
             yield str(channel), MountCounts(int(listeners), bool(has_source), shown)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue  # of another version of the daemon
 
 

@@ -39,7 +39,8 @@ class IcecastPlaylistAction:
         found = exchange.find("SOURCE", path)
         mount = None
         if found is not None and isinstance(found[0], IcecastAction):
-            mount = await mount_of(self.context, found[0].channel_of(exchange, found[1]))
+            action, match = found
+            mount = await mount_of(action.context, action.channel_of(exchange, match))
         if mount is None or kind not in ("m3u", "xspf"):
             raise HttpError(404, "the mount has no source")
         base = base_url(exchange)

@@ -28,7 +28,7 @@ class Source:
 
 class IcecastSources:
     """
-    The sources of this process by channel; shared by all routes.
+    The sources of this process by channel; shared by all routes of a hub.
     """
 
     def __init__(self) -> None:

@@ -22,6 +22,7 @@ from rt_twisted.actions.live.viewing import viewer_keys
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.live_directory import INTERVAL, LiveDirectory
 from rt_twisted.hub.watch import watch_channel
+from rt_twisted.model.errors import HttpError
 from rt_twisted.model.internal_channels import STREAMS
 from rt_twisted.model.message import Message
 
@@ -42,9 +43,15 @@ class OtherNodes:
     def __init__(self, context: ActionContext) -> None:
         self.directory = LiveDirectory(context.hub.seconds)
         self._clock = context.reactor
-        # Each node announces its streams at an interval.
-        self._known_at = self._clock.seconds() + INTERVAL + _MARGIN
+        self._known_at = 0.0
+        self.expect_all()
         watch_channel(context.hub, STREAMS, self._on_message)
+
+    def expect_all(self) -> None:
+        """
+        Note that nodes which are not known may announce their streams, each at its interval.
+        """
+        self._known_at = self._clock.seconds() + INTERVAL + _MARGIN
 
     @property
     def known(self) -> Deferred[None]:
@@ -66,7 +73,7 @@ class StreamsAction:
 
     The response is JSON: `{"streams": ["cam"]}`, the names behind the prefix in order. These
     are the streams of all nodes that share a broker; where clients need a grant, only those
-    that it covers.
+    that it covers. While the broker is away, the response is 503.
 
     Args:
         context: the hub and the settings.
@@ -97,11 +104,16 @@ class StreamsAction:
         if not live.shared:
             self._list(exchange, match, live.names(self.prefix))
             return None
-        nodes = self.context.shared.get(OtherNodes, partial(OtherNodes, self.context))
+        context = self.context
+        nodes = context.shared.get(OtherNodes, partial(OtherNodes, context), context.hub)
         # The announcements of this node are among those that it receives.
-        return nodes.known.addCallback(
-            lambda _: self._list(exchange, match, nodes.directory.names(self.prefix))
-        )
+        return nodes.known.addCallback(lambda _: self._list_known(exchange, match, nodes))
+
+    def _list_known(self, exchange: IExchange, match: Match, nodes: OtherNodes) -> None:
+        if self.context.hub.why_not_ready() == "broker":
+            nodes.expect_all()
+            raise HttpError(503, "the broker is not available", retry=2)
+        self._list(exchange, match, nodes.directory.names(self.prefix))
 
     def _list(self, exchange: IExchange, match: Match, channels: Iterable[str]) -> None:
         if exchange.answered:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
 from rt_twisted.brokers.memory import MemoryBroker
@@ -158,6 +158,46 @@ def test_processes_without_streams_are_silent() -> None:
     assert processes.hubs[0].position().offset == 1
 
 
+def test_answers_to_others_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    All processes receive them; they can be long.
+    """
+    processes = Processes(3)
+    processes.ask()
+    processes.turn(3.0)
+    parsed: list[bytes] = []
+    monkeypatch.setattr(processes.peers[2], "_receive", parsed.append)
+
+    asked = processes.ask()
+    processes.turn(ANSWER_SECONDS + 0.1)
+
+    assert result(asked) == ["x1"]  # the other one has not received the question
+    assert [data for data in parsed if b'"ask"' in data]
+    assert not [data for data in parsed if b'"found"' in data]
+
+
+def test_a_further_server_has_processes_of_its_own() -> None:
+    """
+    They start and stop with those of the main one.
+    """
+    processes = Processes(1)
+    main = processes.peers[0]
+    hub = make_hub(MemoryBroker(processes.clock, "f"), processes.clock)
+    hub.start()
+    assert main.of_hub(processes.hubs[0]) is main
+
+    further = main.of_hub(hub)
+    further.on_question("names", lambda _: succeed([]), lambda: True)
+    processes.turn(1.1)
+
+    assert main.of_hub(hub) is further
+    assert hub.position().offset == 1
+    assert processes.hubs[0].position().offset == 0
+    main.stopService()
+    processes.turn(3.0)
+    assert hub.position().offset == 1
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -170,6 +210,8 @@ def test_processes_without_streams_are_silent() -> None:
         b'{"node": "a", "ask": "none", "with": {}, "id": "x"}',
         b'{"node": "a", "to": "b", "id": 1}',
         b'{"node": "a", "id": 1, "parts": 1, "found": {}}',
+        b'{"node": "a", "ask": "names", "with": {}, "id": 1e999}',
+        b'{"node": "a\\n", "ask": "names", "with": {"of": "x"}, "id": 1}',
         b"[" * 100_000,
     ],
 )

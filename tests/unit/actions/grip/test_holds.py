@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jwt
@@ -20,17 +20,18 @@ from rt_twisted.access.grip_key import GripKey
 from rt_twisted.actions.chain import Route
 from rt_twisted.actions.grip.hold import HeldRequest, hold_response
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.eventsource import EventReader
 from rt_twisted.codecs.grip import GripHold, GripResponse, HoldMode, KeepAlive
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.grip import GripEvents, GripResponses, GripStream
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.internal_channels import held_channel
+from rt_twisted.model.internal_channels import CLOSED, held_channel
 from rt_twisted.model.message import Draft
 from rt_twisted.routes import Routes, parse_route
 from tests.contracts.formats import FormatContract
-from tests.defaults import make_context, make_server
+from tests.defaults import make_context, make_hub, make_server
 from tests.unit.http.clients import Answer, Caller, Place, get
 from tests.unit.http.h2_client import Client
 
@@ -262,6 +263,29 @@ def test_streams_are_closed_by_an_item() -> None:
     assert caller.written().endswith(b"last\n\r\n0\r\n\r\n")
     assert not caller.open
     assert other.open
+
+
+def test_streams_of_another_server_are_closed_there() -> None:
+    """
+    The same channel of a route with `server=` is another one.
+    """
+    held = Held(STREAM, TEXT)
+    near = held.ask()
+    hub = make_hub(MemoryBroker(held.clock, "f"), held.clock)
+    hub.start()
+    context = replace(held.context, hub=hub)
+    holding = Holding(context, GripHold(STREAM, ("a",)), GripResponse(200, (TEXT,), b""), ANYONE)
+    routes = [Route(re.compile("^/held$"), None, holding)]
+    held.server = make_server(held.clock, Routes(routes).find)
+    held.server.start()
+    far = held.ask()
+    assert near.open and far.open
+
+    hub.publish([Draft(CLOSED, b"a")])
+    held.turn()
+
+    assert near.open
+    assert not far.open
 
 
 def test_websockets_and_streams_of_the_channel_get_its_messages() -> None:
