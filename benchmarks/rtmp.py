@@ -94,17 +94,17 @@ def running(command: Sequence[str], port: int, folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def publishing(file: Path, port: int, count: int) -> Iterator[None]:
+def publishing(file: Path, urls: Sequence[str], *options: str) -> Iterator[None]:
     """
-    Publish *file* with ffmpeg in real time, *count* times.
+    Publish *file* with ffmpeg in real time to each of *urls*; the *options* name the format.
     """
     command = ("ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(file), "-c", "copy")
     processes = [
         subprocess.Popen(
-            (*command, "-f", "flv", f"rtmp://127.0.0.1:{port}/live/cam{number}"),
+            (*command, *options, url),
             stdin=subprocess.DEVNULL,
         )
-        for number in range(count)
+        for url in urls
     ]
     try:
         yield
@@ -160,7 +160,9 @@ def main() -> None:
                     except SetupError as error:
                         print(f"{server} is left out: {error}")
                         continue
-                    with running(words, port, folder) as pid, publishing(file, port, count):
+                    urls = [f"rtmp://127.0.0.1:{port}/live/cam{each}" for each in range(count)]
+                    sent = publishing(file, urls, "-f", "flv")
+                    with running(words, port, folder) as pid, sent:
                         time.sleep(_SETTLE)
                         before, start = times(pid).ran, time.monotonic()
                         time.sleep(given.seconds)

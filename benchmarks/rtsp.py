@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.machine import SetupError, free_port, times
-from benchmarks.rtmp import encode, ours, running
+from benchmarks.rtmp import encode, ours, publishing, running
 from rt_twisted.media.rtp.packet import write_packet
 from rt_twisted.rtsp.messages import write_interleaved, write_request
 
@@ -54,28 +54,15 @@ def gstreamer(port: int, file: Path) -> Sequence[str]:
 
 
 @contextmanager
-def publishing(file: Path, port: int, count: int) -> Iterator[None]:
+def encoders(file: Path, port: int, count: int) -> Iterator[None]:
     """
     Publish *file* with ffmpeg in real time by RTSP, *count* times.
     """
-    command = ("ffmpeg", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(file), "-c", "copy")
-    sent = ("-f", "rtsp", "-rtsp_transport", "tcp")
     names = ["cam", *[f"cam{number}" for number in range(1, count)]]
-    processes = [
-        subprocess.Popen(
-            (*command, *sent, f"rtsp://127.0.0.1:{port}/live/{name}"), stdin=subprocess.DEVNULL
-        )
-        for name in names
-    ]
-    try:
+    urls = [f"rtsp://127.0.0.1:{port}/live/{name}" for name in names]
+    with publishing(file, urls, "-f", "rtsp", "-rtsp_transport", "tcp"):
         time.sleep(_SETTLE)
         yield
-        if any(process.poll() is not None for process in processes):
-            raise SetupError("a publisher was refused")
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 @contextmanager
@@ -206,7 +193,10 @@ def main() -> None:
 
         for _ in range(given.rounds):
             port = free_port()
-            with running(ours(port, folder), port, folder) as pid, publishing(once, port, 1):
+            with (
+                running(ours(port, folder), port, folder) as pid,
+                encoders(once, port, 1),
+            ):
                 players("ours", pid, port)
             port = free_port()
             try:
@@ -218,7 +208,10 @@ def main() -> None:
             with running(ours(port, folder), port, folder) as pid, stamping(port):
                 players("ours, stamped frames", pid, port)
             port = free_port()
-            with running(ours(port, folder), port, folder) as pid, publishing(once, port, 20):
+            with (
+                running(ours(port, folder), port, folder) as pid,
+                encoders(once, port, 20),
+            ):
                 before, began = times(pid).ran, time.monotonic()
                 time.sleep(given.seconds)
                 share = (times(pid).ran - before) / (time.monotonic() - began)

@@ -31,7 +31,7 @@ def proportional_memory() -> int:
     """
     Return the resident memory in bytes, of which pages that n processes share count as 1/n (PSS).
 
-    It is 0 where the kernel does not report it.
+    Where the kernel does not report the PSS, the result is 0.
     """
     try:
         for line in _ROLLUP.read_text().splitlines():

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.real.conftest import PATIENCE, Server, require
+from tests.real.conftest import PATIENCE, Serve, Server, free_port, require
 from tests.real.media_programs import AUDIO, VIDEO, Packet
 
 VP8 = ("-c:v", "libvpx", "-b:v", "300k", "-deadline", "realtime", "-cpu-used", "8")
@@ -47,6 +47,20 @@ def start() -> Iterator[Camera]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+def rtsp_camera(serve: Serve) -> tuple[Server, str]:
+    """
+    Start a camera with an RTSP server of GStreamer, and return it with its URL.
+    """
+    python = "/usr/bin/python3"
+    check = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    if subprocess.run([python, "-c", check], capture_output=True).returncode:
+        require("GstRtspServer", "gir1.2-gst-rtsp-server-1.0")
+    port = free_port()
+    script = Path(__file__).with_name("rtsp_camera.py")
+    camera = serve([python, str(script), str(port)], port)
+    return camera, f"rtsp://user:p%40ss@127.0.0.1:{port}/cam"
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, free_port, require
+from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, require
 from tests.real.live_programs import (
     STATS,
     Camera,
     is_live,
     output,
+    rtsp_camera,
     start,
     video,
     viewer,
@@ -178,16 +179,7 @@ def test_a_camera_is_fetched_on_demand(
     """
     GStreamer's server is asked by Digest, and again after it was killed; the viewer stays.
     """
-    found = subprocess.run(
-        ["/usr/bin/python3", "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"],
-        capture_output=True,
-    )
-    if found.returncode:
-        require("GstRtspServer", "gir1.2-gst-rtsp-server-1.0")
-    port = free_port()
-    script = Path(__file__).with_name("rtsp_camera.py")
-    camera = serve(["/usr/bin/python3", str(script), str(port)], port)
-    url = f"rtsp://user:p%40ss@127.0.0.1:{port}/cam"
+    camera, url = rtsp_camera(serve)
     route = "--route=^/door$ rtsp:door,source=env:DOOR,demand=yes"
     server = daemon("--route=GET ^/door.webm$ webm:door", route, STATS, environment={"DOOR": url})
 

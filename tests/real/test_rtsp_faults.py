@@ -24,13 +24,14 @@ from rt_twisted.rtsp.messages import (
     RtspResponse,
     write_request,
 )
-from tests.real.conftest import PATIENCE, Browser, Serve, Server, StartDaemon, free_port, require
+from tests.real.conftest import PATIENCE, Browser, Serve, Server, StartDaemon
 from tests.real.live_programs import (
     STATS,
     Camera,
     is_live,
     largest_step,
     output,
+    rtsp_camera,
     start,
     stats,
     viewer,
@@ -113,16 +114,7 @@ def test_a_stopped_camera(
     """
     A camera from which nothing arrives is connected to again when it is back; the viewer stays.
     """
-    found = subprocess.run(
-        ["/usr/bin/python3", "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"],
-        capture_output=True,
-    )
-    if found.returncode:
-        require("GstRtspServer", "gir1.2-gst-rtsp-server-1.0")
-    port = free_port()
-    script = Path(__file__).with_name("rtsp_camera.py")
-    camera = serve(["/usr/bin/python3", str(script), str(port)], port)
-    url = f"rtsp://user:p%40ss@127.0.0.1:{port}/cam"
+    camera, url = rtsp_camera(serve)
     server = daemon(
         "--route=GET ^/door.webm$ webm:door", "--route=^/door$ rtsp:door,source=env:DOOR", STATS,
         "--live-timeout=3", "--live-grace=60", environment={"DOOR": url},

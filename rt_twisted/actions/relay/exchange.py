@@ -204,7 +204,7 @@ class RelayedExchange:
         upstream.count_response(upstream.reactor.seconds() - self._since)
         handover = self._handover
         if handover is not None and response.status != 101 and handover.offer(self):
-            if self._reading is None:  # nobody will
+            if self._reading is None:  # nothing has read the response
                 self.read(0, 0.0)
             if self._state is _RESPONDING:
                 self._state = _HANDED_OVER

@@ -199,7 +199,7 @@ class ApplicationCall:
             )
             self._handed = handed
             if handover.offer(handed) is not False:
-                if not handed.was_read:  # nobody will: the thread must not wait
+                if not handed.was_read:  # the thread must not wait for a reader
                     handed.read(0, 0.0)
                 return
             self._handed = None
