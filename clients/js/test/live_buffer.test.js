@@ -51,6 +51,7 @@ globalThis.ManagedMediaSource = FakeSource; // as in Safari on a phone
 const { LiveBuffer, canPlay } = await import("../src/live_buffer.js");
 
 function open(t) {
+  t.mock.method(performance, "now", () => 0); // chunks arrive at once, on a busy machine too
   t.mock.method(URL, "createObjectURL", () => "blob:a");
   const video = {
     currentTime: 0,
@@ -93,10 +94,11 @@ test("a full buffer is emptied up to the present picture", async (t) => {
 
 test("a picture that is far behind jumps to the newest frames", async (t) => {
   const { video, live } = open(t);
-  await live.play("video/mp4", seconds(video, 0, 9, false));
+  await live.play("video/mp4", seconds(video, 0, 2, false));
+  assert.equal(video.currentTime, 0);
 
-  assert.ok(live.behind < 1, `${live.behind} seconds behind`);
-  assert.ok(video.currentTime > 8);
+  await live.play("video/mp4", seconds(video, 2, 3, false));
+  assert.equal(video.currentTime, 2.7);
 });
 
 test("a picture that is a little behind is played faster", async (t) => {
