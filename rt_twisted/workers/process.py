@@ -124,7 +124,7 @@ class WorkerProcess:
         """
         self._restart = None
         try:
-            self._start_process()
+            protocol = self._start_process()
         except OSError as error:  # no descriptor, process or memory is left
             self._clear()
             delay = self._schedule_restart(0)
@@ -136,8 +136,9 @@ class WorkerProcess:
             )
             return
         self._move(ProcessState.STARTING)
+        protocol.report()
 
-    def _start_process(self) -> None:
+    def _start_process(self) -> _ExitProtocol:
         own, other = socket.socketpair()
         with own, other:
             own.setblocking(False)
@@ -155,6 +156,7 @@ class WorkerProcess:
             finally:
                 crash_log.close_other_end()
             self._pid = self._process.pid
+            return protocol
 
     def send(self, what: str, **fields: Any) -> None:
         """
@@ -279,11 +281,25 @@ class WorkerProcess:
 
 class _ExitProtocol(ProcessProtocol):
     """
-    Calls a function when the process has ended.
+    Calls a function when the process has ended, and not before `report` has been called.
+
+    Twisted calls `processExited` within `spawnProcess` if the process has ended by then.
     """
 
     def __init__(self, on_exit: Callable[[Failure], None]) -> None:
         self._on_exit = on_exit
+        self._reason: Failure | None = None
+        self._reports = False
+
+    def report(self) -> None:
+        """
+        Call the function, at once if the process has ended already.
+        """
+        self._reports = True
+        if self._reason is not None:
+            self._on_exit(self._reason)
 
     def processExited(self, reason: Failure) -> None:
-        self._on_exit(reason)
+        self._reason = reason
+        if self._reports:
+            self._on_exit(reason)

@@ -88,7 +88,8 @@ class Nemesis:
         command = self._rng.choice(self._commands)
         self.count += 1
         self._log(f"runs {command!r}")
-        self._running = NemesisCommand(command, self._reactor, self._on_exit)
+        self._running = running = NemesisCommand(command, self._reactor, self._on_exit)
+        running.start()  # which calls `_on_exit` if the command has ended by then
 
     def _on_exit(self, command: str, status: str, output: str) -> None:
         self._running = None
@@ -103,11 +104,11 @@ class Nemesis:
 
 class NemesisCommand(ProcessProtocol):
     """
-    A running command, with all processes that it starts.
+    A command, with all processes that it starts.
 
     Args:
         command: for the shell.
-        reactor: runs it.
+        reactor: runs it, after `start`.
         on_exit: called with the command, how it failed or "", and the end of its output.
     """
 
@@ -117,16 +118,23 @@ class NemesisCommand(ProcessProtocol):
         self, command: str, reactor: Any, on_exit: Callable[[str, str, str], object]
     ) -> None:
         self._command = command
+        self._reactor = reactor
         self._on_exit = on_exit
         # A file, not a pipe: a server that it leaves running may continue to write.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it ends
-        self._timer = reactor.callLater(TIMEOUT, self.kill)
+        self._timer: Any = None
+
+    def start(self) -> None:
+        """
+        Start the command.
+        """
+        self._timer = self._reactor.callLater(TIMEOUT, self.kill)
         # A session of its own, so that it can be killed with all its children.
-        shell = ["setsid", "/bin/sh", "-c", command]
+        shell = ["setsid", "/bin/sh", "-c", self._command]
         output = self._output.fileno()
         with open(os.devnull, "rb") as nothing:
             streams = {0: nothing.fileno(), 1: output, 2: output}
-            reactor.spawnProcess(self, "/usr/bin/setsid", shell, None, childFDs=streams)
+            self._reactor.spawnProcess(self, "/usr/bin/setsid", shell, None, childFDs=streams)
 
     def kill(self) -> None:
         """

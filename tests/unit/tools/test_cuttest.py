@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectionRefusedError, ProcessDone
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -175,6 +176,32 @@ async def test_commands_run_at_random_moments(tmp_path: Path) -> None:
     hanging.kill()
     await hanging.stop()
     assert (hanging.count, hanging.failed) == (1, 1)
+
+
+class ExitingReactor(Clock):
+    """
+    A clock whose processes have ended when `spawnProcess` returns, as on a busy machine.
+    """
+
+    def spawnProcess(self, protocol: ProcessProtocol, *args: object, **kwargs: object) -> None:
+        protocol.processEnded(Failure(ProcessDone(None)))
+
+
+def test_a_command_that_ends_while_it_is_spawned() -> None:
+    """
+    Twisted reports an exit within `spawnProcess` if the process has ended by then. Another command
+    follows, and stopping waits for nothing.
+    """
+    reactor = ExitingReactor()
+    nemesis = Nemesis(["true"], 1.0, random.Random(1), reactor, [].append)
+    nemesis.start()
+    reactor.pump([1.5, 1.5])
+    stopped: list[object] = []
+    nemesis.stop().addCallback(stopped.append)
+
+    assert (nemesis.count, nemesis.failed) == (2, 0)
+    assert stopped
+    assert reactor.getDelayedCalls() == []
 
 
 def test_default_and_given_options() -> None:

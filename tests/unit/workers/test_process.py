@@ -76,11 +76,17 @@ class Restarts:
     A worker process whose restarts are counted.
     """
 
-    def __init__(self, uniform: Callable[[float, float], float], fails: bool = False) -> None:
+    def __init__(
+        self,
+        uniform: Callable[[float, float], float],
+        fails: bool = False,
+        exits_at_once: bool = False,
+    ) -> None:
         self.reactor = FakeReactor()
         self.observer = Observer()
         self.processes: list[FakeProcess] = []
         self._fails = fails
+        self._exits_at_once = exits_at_once
         self.worker = WorkerProcess(self.reactor, 1, self._spawn, self.observer, uniform)
         self.worker.start()
 
@@ -88,6 +94,8 @@ class Restarts:
         if self._fails:
             raise OSError(24, "Too many open files")
         self.processes.append(FakeProcess(protocol))
+        if self._exits_at_once:
+            self.processes[-1].exit()
         return self.processes[-1]
 
     def delay(self) -> float:
@@ -160,5 +168,22 @@ def test_a_stopped_worker_is_not_started_again() -> None:
     assert not stopped
     process.exit()
 
+    assert stopped
+    assert restarts.reactor.getDelayedCalls() == []
+
+
+def test_a_process_that_ends_while_it_is_spawned_is_replaced() -> None:
+    """
+    Twisted reports an exit within `spawnProcess` if the process has ended by then. The worker is
+    down afterwards, so that stopping it waits for nothing.
+    """
+    restarts = Restarts(longest, exits_at_once=True)
+
+    assert restarts.observer.states[0] is ProcessState.STARTING
+    assert restarts.worker.state is ProcessState.DOWN
+    assert restarts.delay() == pytest.approx(FIRST_DELAY)
+    assert len(restarts.processes) == 2
+    stopped: list[object] = []
+    restarts.worker.stop().addCallback(stopped.append)
     assert stopped
     assert restarts.reactor.getDelayedCalls() == []
