@@ -11,9 +11,9 @@ from typing import Any
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.actions.context import (
     ActionContext,
-    RelayLimits,
     SharedState,
     SocketIOLimits,
+    UpstreamLimits,
     WebSocketLimits,
 )
 from rt_twisted.brokers.amqp.config import (
@@ -104,11 +104,11 @@ def make_socketio_limits(**changed: Any) -> SocketIOLimits:
     return replace(reading.read_socketio_limits(SETTINGS), **changed)
 
 
-def make_relay_limits(**changed: Any) -> RelayLimits:
+def make_upstream_limits(**changed: Any) -> UpstreamLimits:
     """
-    Return the default limits of relayed requests, with some changed.
+    Return the default limits of applications behind the daemon, with some changed.
     """
-    return replace(reading.read_relay_limits(SETTINGS), **changed)
+    return replace(reading.read_upstream_limits(SETTINGS), **changed)
 
 
 def make_cors(

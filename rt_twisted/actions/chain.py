@@ -301,7 +301,7 @@ class RouteChain:
                 if route.method in (None, method):
                     return run, None, set()
                 continue
-            if method == "OPTIONS" and allowed and getattr(action, "relays", False):
+            if method == "OPTIONS" and allowed and getattr(action, "proxies", False):
                 continue  # a route of the daemon has the path: see `http.dispatch`
             if _serves(route, action, method, asked):
                 result = action, make_match(run, found, groups)

@@ -103,7 +103,7 @@ class WsgiLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class RelayLimits:
+class UpstreamLimits:
     """
     Limits for each application that requests are passed on to.
 
@@ -187,7 +187,7 @@ class ActionContext:
         workers: how many processes there are.
         shared: state that the actions of all routes share.
         inbound: bounds the bytes of unfinished input of all connections together.
-        relay: limits for applications that requests are passed on to.
+        upstream: limits for applications that requests are passed on to.
         hubs: returns the hub of a further server, from its address and its password ("" for
             the setting's); raises ValueError with one sentence.
         ask: requests the metrics of all workers; None if there is one process.
@@ -221,7 +221,7 @@ class ActionContext:
     socketio: SocketIOLimits
     wsgi: WsgiLimits
     inbound: InboundMemory
-    relay: RelayLimits
+    upstream: UpstreamLimits
     worker: int = 1
     workers: int = 1
     shared: SharedState = field(default_factory=SharedState)

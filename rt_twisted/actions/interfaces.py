@@ -139,7 +139,7 @@ class IAction(Interface):
 
     # declines (optional): a method that returns whether a request, an IExchange, is handled as
     # if no route had its path.
-    # relays (optional), bool: it passes requests on, also those with OPTIONS, unless another
+    # proxies (optional), bool: it passes requests on, also those with OPTIONS, unless another
     # route has the path.
     # methods_at (optional): a method that returns the methods of the path of a Match, for
     # `Allow`, if some paths have fewer than `methods`.

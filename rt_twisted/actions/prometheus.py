@@ -123,7 +123,7 @@ class MetricsCollector(Collector):
         yield _total("realtime_questions_cached", "Answers without it.", n.questions_cached)
         yield _total("realtime_questions_failed", "Questions without answer.", n.questions_failed)
         yield _total("realtime_question_seconds", "Seconds until answers.", n.question_seconds)
-        yield from _relay_metrics(n)
+        yield from _reverse_proxy_metrics(n)
         yield from _wsgi_metrics(n)
         yield _total("realtime_uploads", "Files uploaded.", n.uploads)
         yield _total("realtime_uploaded_bytes", "Bytes of them.", n.uploaded_bytes)
@@ -167,7 +167,7 @@ def label(name: str) -> str:
     return name[:MAX_LABEL].encode(errors="replace").decode()
 
 
-def _relay_metrics(n: Metrics) -> Iterator[Metric]:
+def _reverse_proxy_metrics(n: Metrics) -> Iterator[Metric]:
     yield _gauge("realtime_relay_tunnels", "Websockets that are passed on.", n.relay_tunnels)
     yield _total("realtime_relay_requests", "Responses of applications elsewhere.", n.relayed)
     yield _total("realtime_relay_seconds", "Seconds until their heads.", n.relay_seconds)

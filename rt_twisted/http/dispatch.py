@@ -81,7 +81,7 @@ def find_action(context: HttpContext, exchange: IExchange) -> Found:
         # A preflight is about another method, which an application may serve.
         wanted = exchange.header("access-control-request-method")
         served = context.find(wanted, exchange.path, exchange) if wanted else None
-        if isinstance(served, tuple) and getattr(served[0], "relays", False):
+        if isinstance(served, tuple) and getattr(served[0], "proxies", False):
             return served
     if exchange.header("x-sessioncookie") is not None:
         # QuickTime's tunnel: whatever other lines the path has.

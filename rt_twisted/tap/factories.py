@@ -36,8 +36,8 @@ from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.tap.limits import (
     read_backlog_limits,
     read_hub_limits,
-    read_relay_limits,
     read_socketio_limits,
+    read_upstream_limits,
     read_websocket_limits,
     read_wsgi_limits,
 )
@@ -227,7 +227,7 @@ def make_context(
         workers=options["workers"],
         shared=shared,
         inbound=inbound,
-        relay=read_relay_limits(options),
+        upstream=read_upstream_limits(options),
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from rt_twisted.actions.context import RelayLimits, SocketIOLimits, WebSocketLimits, WsgiLimits
+from rt_twisted.actions.context import SocketIOLimits, UpstreamLimits, WebSocketLimits, WsgiLimits
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
@@ -128,11 +128,11 @@ def read_socketio_limits(settings: Settings) -> SocketIOLimits:
     )
 
 
-def read_relay_limits(settings: Settings) -> RelayLimits:
+def read_upstream_limits(settings: Settings) -> UpstreamLimits:
     """
     Return the limits for applications that requests are passed on to.
     """
-    return RelayLimits(
+    return UpstreamLimits(
         timeout=settings["upstream-timeout"],
         connections=_share(settings, "upstream-connections"),
         queue=_share(settings, "upstream-queue"),

@@ -79,7 +79,7 @@ def test_a_trace_reaches_the_application_and_the_logs(
     daemon: StartDaemon, application: Application, tmp_path: Path
 ) -> None:
     """
-    A relayed request and a question to the application have the trace headers of the client; the
+    A proxied request and a question to the application have the trace headers of the client; the
     access log has the trace of each request, the audit log that of a refused one.
     """
     port = application.server_address[1]

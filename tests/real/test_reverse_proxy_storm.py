@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from tests.real.conftest import Serve, Server, StartDaemon, free_port
-from tests.real.test_relay import ask, gunicorn
+from tests.real.test_reverse_proxy import ask, gunicorn
 
 _log = logging.getLogger(__name__)
 

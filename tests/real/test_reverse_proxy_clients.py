@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, free_port, require
-from tests.real.test_relay import SERVERS, StartApplication, ask
 from tests.real.test_reload import wait_until
+from tests.real.test_reverse_proxy import SERVERS, StartApplication, ask
 from tests.real.test_tls import Secure
 
 CLIENTS = Path(__file__).with_name("clients")
@@ -36,7 +36,7 @@ class Front:
         self.application = free_port()
         self._node = require("node", "nodejs")
         serve(
-            [self._node, str(CLIENTS / "relayed_node.js"), str(self.application)], self.application
+            [self._node, str(CLIENTS / "proxied_node.js"), str(self.application)], self.application
         )
         lines = ("--internal-route=^/-/sse/(.+)$ sse:$1", "--route=^/stats$ stats:full")
         self.secure = Secure(
@@ -55,7 +55,7 @@ class Front:
         Run the client, and return what it prints.
         """
         ports = str(self.server.port), str(self.secure.port)
-        command = [self._node, str(CLIENTS / "relay_client.js"), *ports]
+        command = [self._node, str(CLIENTS / "proxy_client.js"), *ports]
         command += [self.secure.authority.file, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr

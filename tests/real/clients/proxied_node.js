@@ -1,4 +1,4 @@
-// An application behind the daemon: node relayed_node.js PORT. It needs no package.
+// An application behind the daemon: node proxied_node.js PORT. It needs no package.
 "use strict";
 
 const http = require("node:http");

@@ -30,13 +30,13 @@ from tests.real.conftest import (
     require,
     require_npm,
 )
-from tests.real.relayed_wsgi import PIECE
+from tests.real.proxied_wsgi import PIECE
 from tests.real.test_proxies import serve_nginx
 from tests.real.test_reload import wait_until
 
 StartApplication = Callable[[Serve], str]
 
-WSGI = "tests.real.relayed_wsgi:application"
+WSGI = "tests.real.proxied_wsgi:application"
 LARGE = 160 * len(PIECE)
 
 
@@ -56,7 +56,7 @@ def uvicorn(serve: Serve) -> str:
     """
     port = free_port()
     program = str(Path(sys.executable).with_name("uvicorn"))
-    application = "tests.real.relayed_asgi:application"
+    application = "tests.real.proxied_asgi:application"
     serve([program, f"--port={port}", f"--app-dir={ROOT}", application], port)
     return f"http:127.0.0.1:{port}"
 

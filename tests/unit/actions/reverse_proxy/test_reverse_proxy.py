@@ -13,8 +13,8 @@ from rt_twisted.actions.handover import HandedBody
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import NOWHERE, Draft, Position
 from rt_twisted.routes import Routes, parse_entry
-from tests.defaults import make_context, make_relay_limits
-from tests.unit.actions.relay.application import Application, ok
+from tests.defaults import make_context, make_upstream_limits
+from tests.unit.actions.reverse_proxy.application import Application, ok
 from tests.unit.http.clients import chunked, get, post, status_of
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -385,8 +385,8 @@ def test_clients_that_leave() -> None:
     """
     Their requests end: in the queue, while the application works, and while it responds.
     """
-    limits = make_relay_limits(connections=1)
-    app = Application(ROUTE, relay=limits)
+    limits = make_upstream_limits(connections=1)
+    app = Application(ROUTE, upstream=limits)
     first, second = app.call(get(b"/a")), app.call(get(b"/a"))
     second.hang_up()
     first.hang_up()
@@ -405,8 +405,8 @@ def test_clients_that_close_their_sending_side() -> None:
     They have left, in the queue and while the application works or responds; but for those
     that have announced it.
     """
-    limits = make_relay_limits(connections=1)
-    app = Application(ROUTE, relay=limits)
+    limits = make_upstream_limits(connections=1)
+    app = Application(ROUTE, upstream=limits)
     announced = app.call(get(b"/a", b"Connection: close\r\n"))
     waiting = app.call(get(b"/a"))
     for caller in (announced, waiting):
@@ -441,7 +441,7 @@ def test_queue() -> None:
     """
     Requests wait for a connection, as many as the queue takes.
     """
-    app = Application(ROUTE, relay=make_relay_limits(connections=1, queue=1))
+    app = Application(ROUTE, upstream=make_upstream_limits(connections=1, queue=1))
     first, second, third = (app.call(get(b"/a")) for _ in range(3))
     assert len(app.wires) == 1
     assert status_of(third) == 503
@@ -456,8 +456,8 @@ def test_requests_that_wait_too_long_are_not_sent() -> None:
     """
     When their time is over they are refused, and do not come back all at once.
     """
-    limits = make_relay_limits(connections=1, timeout=10.0)
-    app = Application(ROUTE, relay=limits)
+    limits = make_upstream_limits(connections=1, timeout=10.0)
+    app = Application(ROUTE, upstream=limits)
     callers = [app.call(get(b"/a", b"Accept: text/event-stream\r\n")) for _ in range(250)]
     app.wait(12)
     app.accept()
@@ -642,7 +642,7 @@ def test_tunnels_have_a_limit_of_their_own() -> None:
     """
     They do not take the connections of other requests.
     """
-    app = Application(ROUTE, relay=make_relay_limits(connections=1, tunnels=1))
+    app = Application(ROUTE, upstream=make_upstream_limits(connections=1, tunnels=1))
     app.call(get(b"/a", UPGRADE))
     app.respond(SWITCHED)
     assert status_of(app.call(get(b"/a", UPGRADE))) == 503
@@ -726,7 +726,7 @@ def test_a_response_that_is_not_read_keeps_no_place(rest: bytes) -> None:
     """
     The next request gets the place of one whose response was taken and not read.
     """
-    app = Application(ROUTE, handover=Refusing(), relay=make_relay_limits(connections=1))
+    app = Application(ROUTE, handover=Refusing(), upstream=make_upstream_limits(connections=1))
     for _ in range(3):
         client = app.call(get(b"/a"))
         app.respond(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + rest)
@@ -740,7 +740,7 @@ def test_a_refused_redirect_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> N
     """
     monkeypatch.setattr("rt_twisted.http.exchange.MAX_FIELDS", 5)
     offers = HandOverOffers()
-    app = Application(ROUTE, handover=offers, relay=make_relay_limits(connections=1))
+    app = Application(ROUTE, handover=offers, upstream=make_upstream_limits(connections=1))
     context = make_context(app.place.hub, app.place.clock)
     entry = parse_entry("internal-route ^/-/sse/(.+)$ sse:$1", context)
     offers.use(Routes([entry]), context)
@@ -786,8 +786,8 @@ def test_hand_over_begins_where_the_application_was_asked() -> None:
     Not when the request came: what waits for its turn is asked later.
     """
     offers = HandOverOffers()
-    limits = make_relay_limits(connections=1)
-    app = Application(ROUTE, handover=offers, relay=limits)
+    limits = make_upstream_limits(connections=1)
+    app = Application(ROUTE, handover=offers, upstream=limits)
     hub = app.place.hub
     context = make_context(hub, app.place.clock)
     lines = ("pull-header X-Channel CHANNEL", "response-route-run sse:${CHANNEL}")

@@ -15,13 +15,13 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-from rt_twisted.actions.context import RelayLimits
+from rt_twisted.actions.context import UpstreamLimits
 from rt_twisted.actions.handover import HandedBody, HandOver
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.actions.relay.body import BodyStart, RelayedBody
-from rt_twisted.actions.relay.request import RelayedRequest
-from rt_twisted.actions.relay.tunnel import open_tunnel
-from rt_twisted.actions.relay.upstream import Upstream
+from rt_twisted.actions.reverse_proxy.body import BodyStart, ProxiedBody
+from rt_twisted.actions.reverse_proxy.request import ProxiedRequest
+from rt_twisted.actions.reverse_proxy.tunnel import open_tunnel
+from rt_twisted.actions.reverse_proxy.upstream import Upstream
 from rt_twisted.codecs.forwarding import Field, response_fields
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client_exchange import ClientExchange
@@ -34,9 +34,9 @@ from rt_twisted.model.message import NOWHERE
 LEAST_RATE = 1024  # bytes per second of a body: a slower client keeps a place from others
 
 
-class RelayState(Enum):
+class ProxiedState(Enum):
     """
-    How far a relayed request is.
+    How far a proxied request is.
     """
 
     WAITING = "waiting"  # for its turn, or for the head of the response
@@ -46,7 +46,7 @@ class RelayState(Enum):
 
 
 # Attributes of an Enum class are slow to look up.
-_WAITING, _RESPONDING, _HANDED_OVER, _ENDED = RelayState
+_WAITING, _RESPONDING, _HANDED_OVER, _ENDED = ProxiedState
 
 
 @implementer(IPushProducer)
@@ -61,7 +61,7 @@ class _ResponseSource:
         self.stopProducing = lost
 
 
-class RelayedExchange:
+class ProxiedExchange:
     """
     A request on its way to an application and back: the `ResponseReceiver` and `StreamingPeer` of
     the request to the application, and the `HandedResponse` of its response.
@@ -88,8 +88,8 @@ class RelayedExchange:
         exchange: Any,
         match: Match,
         upstream: Upstream,
-        limits: RelayLimits,
-        make: Callable[[HttpUrl], RelayedRequest],
+        limits: UpstreamLimits,
+        make: Callable[[HttpUrl], ProxiedRequest],
         max_body: int,
         handover: HandOver | None,
     ) -> None:
@@ -98,7 +98,7 @@ class RelayedExchange:
         self.status = 0
         self.headers: Sequence[tuple[str, str]] = ()
         self.position = NOWHERE
-        self.producer: Any = RelayedBody(exchange, max_body, self._wait_on, self._on_body_lost)
+        self.producer: Any = ProxiedBody(exchange, max_body, self._wait_on, self._on_body_lost)
         self._upstream = upstream
         self._limits = limits
         self._make = make

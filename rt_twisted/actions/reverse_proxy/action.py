@@ -14,10 +14,10 @@ from zope.interface import implementer
 from rt_twisted.actions.any_method import ANY_METHOD
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.relay.address import UpstreamAddress, http_address, uwsgi_address
-from rt_twisted.actions.relay.exchange import RelayedExchange
-from rt_twisted.actions.relay.request import RelayedRequest, http_request, uwsgi_request
-from rt_twisted.actions.relay.upstream import Upstream, find_upstreams
+from rt_twisted.actions.reverse_proxy.address import UpstreamAddress, http_address, uwsgi_address
+from rt_twisted.actions.reverse_proxy.exchange import ProxiedExchange
+from rt_twisted.actions.reverse_proxy.request import ProxiedRequest, http_request, uwsgi_request
+from rt_twisted.actions.reverse_proxy.upstream import Upstream, find_upstreams
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.forwarding import check_target
 from rt_twisted.codecs.http_url import HttpUrl
@@ -28,7 +28,7 @@ from rt_twisted.model.errors import HttpError
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class RelayAction:
+class ReverseProxyAction:
     """
     Pass requests on: `http:127.0.0.1:8000`, `http:/run/app.sock`, `uwsgi:127.0.0.1:3031,0,0`.
 
@@ -57,7 +57,7 @@ class RelayAction:
 
     bare: ClassVar[str] = "to"
     methods: ClassVar[Collection[str]] = ANY_METHOD
-    relays: ClassVar[bool] = True
+    proxies: ClassVar[bool] = True
     catches_all: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -82,17 +82,17 @@ class RelayAction:
         if limit and exchange.length is not None and exchange.length > limit:
             raise body_too_large(limit)
         context = self.context
-        RelayedExchange(
+        ProxiedExchange(
             exchange,
             match,
             self.upstream,
-            context.relay,
+            context.upstream,
             partial(self._request, exchange),
             limit,
             context.handover,
         ).submit()
 
-    def _request(self, exchange: Any, url: HttpUrl) -> RelayedRequest:
+    def _request(self, exchange: Any, url: HttpUrl) -> ProxiedRequest:
         grip = self.context.grip
         own = () if grip is None else grip.request_fields()
         if self.word == "uwsgi":

@@ -19,7 +19,7 @@ from rt_twisted.http.interfaces import IBodySink
 
 
 @implementer(IBodySink, IPushProducer)
-class RelayedBody:
+class ProxiedBody:
     """
     Sends the body of a client's request to an application as it is received.
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.pems import Authority
 from tests.real.conftest import ROOT, Serve, StartDaemon, free_port
-from tests.real.relayed_wsgi import PIECE
-from tests.real.test_relay import LARGE, WSGI, ask, gunicorn
+from tests.real.proxied_wsgi import PIECE
 from tests.real.test_reload import wait_until
+from tests.real.test_reverse_proxy import LARGE, WSGI, ask, gunicorn
 
 
 def secure_gunicorn(serve: Serve, pair: tuple[str, str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rt_twisted.actions.relay.address import UpstreamAddress
+from rt_twisted.actions.reverse_proxy.address import UpstreamAddress
 from rt_twisted.codecs.authority import split_authority
 from rt_twisted.codecs.forwarding import (
     Field,
@@ -27,7 +27,7 @@ _PORTS = {"http": b"80", "https": b"443"}
 
 
 @dataclass(slots=True, unsafe_hash=True)
-class RelayedRequest:
+class ProxiedRequest:
     """
     A request as an application gets it.
 
@@ -69,7 +69,7 @@ def client_of(exchange: Any, prefix: str) -> ForwardedClient:
 
 def http_request(
     exchange: Any, url: HttpUrl, host: str = "", strip: str = "", own: Sequence[Field] = ()
-) -> RelayedRequest:
+) -> ProxiedRequest:
     """
     Return the request for an HTTP server.
 
@@ -99,7 +99,7 @@ def http_request(
     lines.append(b"\r\n")
     bodiless = exchange.length == 0
     repeatable = bodiless and method in _REPEATABLE and not upgrade
-    return RelayedRequest(method, url, b"".join(lines), not bodiless, upgrade, True, repeatable)
+    return ProxiedRequest(method, url, b"".join(lines), not bodiless, upgrade, True, repeatable)
 
 
 def uwsgi_request(
@@ -109,7 +109,7 @@ def uwsgi_request(
     host: str = "",
     strip: str = "",
     own: Sequence[Field] = (),
-) -> RelayedRequest:
+) -> ProxiedRequest:
     """
     Return the request for a server of the uwsgi protocol.
 
@@ -133,7 +133,7 @@ def uwsgi_request(
         )
     except ValueError:
         raise HttpError(431, "the headers are too large for the application") from None
-    return RelayedRequest(exchange.method, url, packet, exchange.length > 0, upgrade, False, False)
+    return ProxiedRequest(exchange.method, url, packet, exchange.length > 0, upgrade, False, False)
 
 
 def _connection(exchange: Any) -> bytes | None:

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.logger import Logger
 
-from rt_twisted.actions.context import RelayLimits
+from rt_twisted.actions.context import UpstreamLimits
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client import HttpClient
 from rt_twisted.metrics.metrics import Metrics
@@ -95,7 +95,7 @@ class Upstream:
         """
         return self._spread(RETRY)
 
-    def submit(self, request: WaitingRequest, limits: RelayLimits) -> None:
+    def submit(self, request: WaitingRequest, limits: UpstreamLimits) -> None:
         """
         Start *request* now, or when it is its turn. Call `release` when it has ended.
 

@@ -1,7 +1,7 @@
-// A client of node's own HTTP/1.1 and HTTP/2, through the daemon to relayed_node.js.
+// A client of node's own HTTP/1.1 and HTTP/2, through the daemon to proxied_node.js.
 //
-//     node relay_client.js PORT TLS_PORT CA_FILE hints PATH
-//     node relay_client.js PORT TLS_PORT CA_FILE leave PATH MOMENT COUNT
+//     node proxy_client.js PORT TLS_PORT CA_FILE hints PATH
+//     node proxy_client.js PORT TLS_PORT CA_FILE leave PATH MOMENT COUNT
 //
 // `hints` prints one line of JSON: what it saw by each protocol. `leave` sends COUNT requests by
 // each protocol, and leaves each at MOMENT: sent, head or data. It needs no package.
