@@ -25,7 +25,7 @@ from rt_twisted.actions.chain import Route, RouteChain, RouteEntry
 from rt_twisted.actions.chain_lines import build_line
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.later import LaterAction, LaterPortProtocol
+from rt_twisted.actions.lazy_action import LazyAction, LazyPortProtocol
 from rt_twisted.actions.response_chain import ResponseChains
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.codecs.route_lines import Chain, LineWord, parse_line, split_word
@@ -46,12 +46,12 @@ WORDS: dict[str, str] = {
     "engine.io": "rt_twisted.actions.engineio.action.EngineIOAction",
     "grip": "rt_twisted.actions.grip.publish.GripPublishAction",
     "http": "rt_twisted.actions.reverse_proxy.action.ReverseProxyAction",
-    "icecast": "rt_twisted.actions.icecast.mount.IcecastAction",
+    "icecast": "rt_twisted.actions.icecast.action.IcecastAction",
     "icecast-admin": "rt_twisted.actions.icecast.admin.IcecastAdminAction",
     "icecast-icy": "rt_twisted.actions.icecast.icy_source.IcyAction",
     "icecast-playlist": "rt_twisted.actions.icecast.playlist.IcecastPlaylistAction",
     "icecast-relay": "rt_twisted.actions.icecast.relay.IcecastRelayAction",
-    "interleaved": "rt_twisted.rtsp.relay.InterleavedAction",
+    "interleaved": "rt_twisted.rtsp.udp_forwarding.InterleavedAction",
     "istream": "rt_twisted.actions.ingest.istream.IstreamAction",
     "jpeg": "rt_twisted.actions.live.jpeg.JpegAction",
     "metrics": "rt_twisted.actions.metrics.MetricsAction",
@@ -165,8 +165,8 @@ class Routes:
         for action in [one.action for one in self._routes]:
             if IPortProtocol.providedBy(action):
                 found.append(action)
-            elif isinstance(action, LaterAction) and action.word in _RECOGNIZE:
-                found.append(LaterPortProtocol(action, _RECOGNIZE[action.word]))
+            elif isinstance(action, LazyAction) and action.word in _RECOGNIZE:
+                found.append(LazyPortProtocol(action, _RECOGNIZE[action.word]))
         return found
 
     def keep_services(self, running: Routes) -> Routes:
@@ -335,11 +335,11 @@ def parse_later(line: str, context: ActionContext) -> Route:
     Parse a built-in route line; its action is built when it is first used.
     """
     parsed = parse_line(*split_word(line))
-    later = LaterAction(parsed.action, partial(_build_later, line, context))
-    return Route(parsed.pattern, parsed.method, later, line, context, parsed.test)
+    lazy = LazyAction(parsed.action, partial(_build_lazy, line, context))
+    return Route(parsed.pattern, parsed.method, lazy, line, context, parsed.test)
 
 
-def _build_later(line: str, context: ActionContext) -> Any:
+def _build_lazy(line: str, context: ActionContext) -> Any:
     try:
         return parse_route(line, context).action
     except ValueError as error:  # a package was replaced on disk since the start

@@ -19,7 +19,7 @@ from rt_twisted.actions.chain_run import ChainRun, ChainStep, Groups
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.effects import NO_EFFECTS
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.actions.later import built
+from rt_twisted.actions.lazy_action import built
 from rt_twisted.actions.request_variables import RoutedRequest, VariableSource
 from rt_twisted.codecs.route_lines import METHOD, Chain
 from rt_twisted.codecs.route_tests import RouteTest

@@ -14,8 +14,8 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.formats.live import changes_tracks, read_live
 from rt_twisted.media.rtp.numbers import numbers_of, ticks_of
 from rt_twisted.media.rtp.packet import write_bye, write_packet, write_report
-from rt_twisted.media.rtp.payload import PayloadFormat
-from rt_twisted.media.rtp.payloads import BY_CODEC
+from rt_twisted.media.rtp.payload_format import PayloadFormat
+from rt_twisted.media.rtp.payload_registry import BY_CODEC
 from rt_twisted.media.timeline import PACKET
 from rt_twisted.media.unit import Head, Track, Unit
 from rt_twisted.model.interfaces import ISyncFormat

@@ -10,7 +10,7 @@ from typing import Any
 
 from rt_twisted.actions.chain import Route
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.later import LaterAction
+from rt_twisted.actions.lazy_action import LazyAction
 from rt_twisted.model.load_object import load_part
 
 VERSION = b"\x03"  # the first byte of a connection
@@ -33,8 +33,8 @@ def tunnel_route(context: ActionContext) -> Route:
     Args:
         context: of an `rtmp:` route.
     """
-    later = LaterAction("rtmpt", partial(_build_tunnel, context))
-    return Route(_PATH, None, later, fallback=True)
+    lazy = LazyAction("rtmpt", partial(_build_tunnel, context))
+    return Route(_PATH, None, lazy, fallback=True)
 
 
 def _build_tunnel(context: ActionContext) -> Any:

@@ -12,8 +12,8 @@ from twisted.logger import Logger
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.formats.rtp_interleaved import WireTrack, payload_for
 from rt_twisted.media.rtp.clock import SessionClock
-from rt_twisted.media.rtp.payload import Depacketizer
-from rt_twisted.media.rtp.payloads import PAYLOADS, payload_of
+from rt_twisted.media.rtp.payload_format import Depacketizer
+from rt_twisted.media.rtp.payload_registry import PAYLOADS, payload_of
 from rt_twisted.media.rtp.reader import RtpReader, RtpTrack
 from rt_twisted.media.sdp import MediaDescription, OfferedMedia, SessionDescription, write_sdp
 from rt_twisted.media.unit import MAX_TRACKS, MAX_UNIT, Head, Kind, Track

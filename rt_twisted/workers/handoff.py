@@ -160,13 +160,13 @@ class ConnectionHandoff:
         if near is None:
             return release_descriptor
         far.close()
-        return partial(self._relay, near)
+        return partial(self._forward, near)
 
-    def _relay(self, near: socket.socket, transport: Any) -> None:
+    def _forward(self, near: socket.socket, transport: Any) -> None:
         """
-        Relay a TLS connection, whose state cannot leave this process.
+        Forward a TLS connection, whose state cannot leave this process.
         """
-        inside, outside = _RelayEnd(transport), _RelayEnd()
+        inside, outside = _ForwardingEnd(transport), _ForwardingEnd()
         with near:
             there = self._adopt(near, inside)
         outside.other = there
@@ -221,9 +221,9 @@ class _SingleProtocolFactory:
         return self.protocol
 
 
-class _RelayEnd(Protocol):
+class _ForwardingEnd(Protocol):
     """
-    One end of a relay; writes what it receives to the other.
+    One end of a forwarded connection; writes what it receives to the other.
     """
 
     def __init__(self, other: Any = None) -> None:

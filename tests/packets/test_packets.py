@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from rt_twisted.media.rtp.packet import HEADER
-from rt_twisted.media.rtp.payloads import payload_of
+from rt_twisted.media.rtp.payload_registry import payload_of
 from rt_twisted.media.sdp import SessionDescription, parse_sdp
 from rt_twisted.media.unit import Track, Unit
 from rt_twisted.rtsp.messages import InterleavedPacket, MessageParser

@@ -338,7 +338,7 @@ def test_connections_for_a_suspended_worker_are_bounded(
 
 def test_sessions_over_tls(start_workers: Start, tmp_path: Path) -> None:
     """
-    TLS state cannot be handed over: the accepting worker relays the bytes, of polls and of a
+    TLS state cannot be handed over: the accepting worker forwards the bytes, of polls and of a
     websocket.
     """
     authority = Authority(tmp_path)

@@ -14,10 +14,10 @@ import pytest
 from rt_twisted.formats.rtp_interleaved import RtpInterleaved, WireTrack
 from rt_twisted.media.h265 import parse_hvcc_sets
 from rt_twisted.media.matroska import MatroskaReader
-from rt_twisted.media.rtp.order import SequenceOrder
+from rt_twisted.media.rtp.jitter_buffer import JitterBuffer
 from rt_twisted.media.rtp.packet import parse_packet
-from rt_twisted.media.rtp.payload import MediaFrame
-from rt_twisted.media.rtp.payloads import BY_CODEC, payload_of
+from rt_twisted.media.rtp.payload_format import MediaFrame
+from rt_twisted.media.rtp.payload_registry import BY_CODEC, payload_of
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.timeline import Timeline
 from rt_twisted.media.unit import Kind, Track, Unit
@@ -226,10 +226,10 @@ def test_what_gstreamer_sends_is_read(codec: str, tmp_path: Path) -> None:
 
     media = described(printed)
     depacketizer = payload_of(media.encoding).depacketizer(media, track.id)
-    order = SequenceOrder()
+    buffer = JitterBuffer()
     found: list[MediaFrame] = []
     for packet in packets_in((tmp_path / "packets").read_bytes()):
-        for each in order.feed(parse_packet(packet), 0):
+        for each in buffer.feed(parse_packet(packet), 0):
             assert each is not None
             found += depacketizer.feed(each)
 

@@ -17,14 +17,14 @@ from rt_twisted.access.keys import Credentials, Keys
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
+from rt_twisted.actions.icecast.action import IcecastAction, has_password
 from rt_twisted.actions.icecast.commands import (
     kill_client,
     kill_source,
     listeners_of,
     move_clients,
 )
-from rt_twisted.actions.icecast.mount import IcecastAction, has_password
-from rt_twisted.actions.icecast.mounts import base_url, counts_of, live_mounts, mount_of
+from rt_twisted.actions.icecast.mount_counts import base_url, counts_of, live_mounts, mount_of
 from rt_twisted.actions.icecast.status import (
     MountStatus,
     listeners_xml,

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.icecast.listeners import IcecastListeners
-from rt_twisted.actions.icecast.mounts import MOUNTS, own_counts, packed
-from rt_twisted.actions.icecast.sources import IcecastSources, Source
+from rt_twisted.actions.icecast.connected_listeners import IcecastListeners
+from rt_twisted.actions.icecast.connected_sources import IcecastSources, Source
+from rt_twisted.actions.icecast.mount_counts import MOUNTS, own_counts, packed
 from rt_twisted.actions.icecast.status import ShownListener
 
 _LIST = "icecast listeners"  # questions to other processes

@@ -23,9 +23,9 @@ from zope.interface import implementer
 from rt_twisted.access.keys import Key
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.icecast.mount import IcecastAction
-from rt_twisted.actions.icecast.source import about_of, begin_source, receive_audio
+from rt_twisted.actions.icecast.action import IcecastAction
 from rt_twisted.actions.icecast.source_connection import SourceConnection
+from rt_twisted.actions.icecast.source_request import about_of, begin_source, receive_audio
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.http.interfaces import Find, IExchange, IPortProtocol, PeerInfo, StreamHandle
 from rt_twisted.metrics.responses import PUBLISHES

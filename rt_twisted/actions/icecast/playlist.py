@@ -12,8 +12,8 @@ from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
-from rt_twisted.actions.icecast.mount import IcecastAction
-from rt_twisted.actions.icecast.mounts import base_url, mount_of
+from rt_twisted.actions.icecast.action import IcecastAction
+from rt_twisted.actions.icecast.mount_counts import base_url, mount_of
 from rt_twisted.actions.icecast.status import xspf
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.http.interfaces import IExchange

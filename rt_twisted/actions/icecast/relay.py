@@ -29,13 +29,13 @@ from zope.interface import implementer
 from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.icecast.commands import listeners_of_process
-from rt_twisted.actions.icecast.source import (
+from rt_twisted.actions.icecast.source_connection import SourceConnection
+from rt_twisted.actions.icecast.source_request import (
     SourceOptions,
     about_of,
     begin_source,
     receive_audio,
 )
-from rt_twisted.actions.icecast.source_connection import SourceConnection
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.icy_client import IcyReader, read_icy_response

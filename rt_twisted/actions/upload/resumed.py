@@ -17,6 +17,7 @@ from urllib.parse import quote
 from rt_twisted.actions.upload.disk_writer import DiskWriter
 from rt_twisted.actions.upload.events import UploadedFile, UploadEvents
 from rt_twisted.actions.upload.folder import new_id
+from rt_twisted.actions.upload.locks import UploadLock, UploadLocks
 from rt_twisted.actions.upload.partial import (
     Displaced,
     PartialHash,
@@ -26,7 +27,6 @@ from rt_twisted.actions.upload.partial import (
     create,
 )
 from rt_twisted.actions.upload.rules import UploadRules, file_type
-from rt_twisted.actions.upload.turns import UploadTurn, UploadTurns
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.file_names import safe_name
 from rt_twisted.codecs.query import media_type
@@ -62,7 +62,7 @@ class ResumedUploads:
         self._rules = rules
         self._channel = channel
         self._threads = rules.threads
-        self._turns = rules.context.shared.get(UploadTurns, UploadTurns)
+        self._locks = rules.context.shared.get(UploadLocks, UploadLocks)
 
     async def act(self, exchange: IExchange, method: str, id: str) -> None:
         """
@@ -116,10 +116,10 @@ class ResumedUploads:
         self._rules.check_type(info.type)
         checksum = _checksum(exchange)
         headers = [("Location", _location(exchange, info.id))]
-        async with self._turn(info.id) as turn:
+        async with self._lock(info.id) as lock:
             upload = await self._threads.run(create, self._rules.folder, info)
             try:
-                await self._receive(exchange, upload, turn, checksum, 201, headers)
+                await self._receive(exchange, upload, lock, checksum, 201, headers)
             finally:
                 await self._threads.run(upload.close)
 
@@ -127,18 +127,18 @@ class ResumedUploads:
         _check_body_type(exchange)
         offset = read_number("Upload-Offset", exchange.header("upload-offset"))
         checksum = _checksum(exchange)
-        async with self._turn(id) as turn:
+        async with self._lock(id) as lock:
             upload = await self._threads.run(acquire, self._rules.folder, id, self._channel)
             try:
                 if offset != upload.size:
                     stored = [("Upload-Offset", str(upload.size))]
                     raise HttpError(409, f"the upload has {upload.size} bytes", stored)
-                await self._receive(exchange, upload, turn, checksum, 204, [])
+                await self._receive(exchange, upload, lock, checksum, 204, [])
             finally:
                 await self._threads.run(upload.close)
 
     async def _describe(self, exchange: IExchange, id: str) -> None:
-        async with self._turn(id) as turn:
+        async with self._lock(id) as lock:
             upload = await self._threads.run(acquire, self._rules.folder, id, self._channel)
             try:
                 headers = [
@@ -147,13 +147,13 @@ class ResumedUploads:
                 ]
                 if upload.info.metadata:
                     headers.append(("Upload-Metadata", upload.info.metadata))
-                headers += await self._finish(upload, turn)
+                headers += await self._finish(upload, lock)
             finally:
                 await self._threads.run(upload.close)
         exchange.answer(200, headers=_tus(*headers))
 
     async def _remove(self, exchange: IExchange, id: str) -> None:
-        async with self._turn(id):
+        async with self._lock(id):
             upload = await self._threads.run(acquire, self._rules.folder, id, self._channel)
             try:
                 await self._threads.run(upload.remove)
@@ -162,25 +162,25 @@ class ResumedUploads:
         exchange.answer(204, headers=_tus())
 
     @asynccontextmanager
-    async def _turn(self, id: str) -> AsyncIterator[UploadTurn]:
-        turn = await self._turns.take(id)
+    async def _lock(self, id: str) -> AsyncIterator[UploadLock]:
+        lock = await self._locks.acquire(id)
         keep = False
         try:
-            yield turn
-            keep = turn.hash.offset > 0
+            yield lock
+            keep = lock.hash.offset > 0
         except Displaced:
             raise
         except BaseException:
-            keep = turn.hash.offset > 0
+            keep = lock.hash.offset > 0
             raise
         finally:
-            self._turns.release(id, turn, keep)
+            self._locks.release(id, lock, keep)
 
     async def _receive(
         self,
         exchange: IExchange,
         upload: PartialUpload,
-        turn: UploadTurn,
+        lock: UploadLock,
         checksum: UploadChecksum | None,
         status: int,
         headers: list[Header],
@@ -199,11 +199,11 @@ class ResumedUploads:
                 exchange,
                 self._threads,
                 self._rules.context.reactor,
-                lambda block: _append(upload, block, turn.hash, digest),
+                lambda block: _append(upload, block, lock.hash, digest),
                 missing,
                 lambda written: events.progress(start + written),
             )
-            turn.stop = writer.stop
+            lock.stop = writer.stop
             writer.start()
             try:
                 await writer.done
@@ -215,13 +215,13 @@ class ResumedUploads:
                 raise
             except BaseException:
                 if checksum is not None:
-                    turn.hash = PartialHash()
+                    lock.hash = PartialHash()
                     await self._threads.run(upload.reject, start)
                 raise
-        headers += await self._finish(upload, turn)
+        headers += await self._finish(upload, lock)
         exchange.answer(status, headers=_tus(*headers))
 
-    async def _finish(self, upload: PartialUpload, turn: UploadTurn) -> list[Header]:
+    async def _finish(self, upload: PartialUpload, lock: UploadLock) -> list[Header]:
         """
         Give an upload its name if it is complete and has none.
 
@@ -233,13 +233,13 @@ class ResumedUploads:
             expires = formatdate(time.time() + self._rules.expire, usegmt=True)
             return [*headers, ("Upload-Expires", expires)]
         if upload.result is None:
-            if turn.hash.offset > upload.size:
-                turn.hash = PartialHash()
-            name, digest = await self._threads.run(upload.finish, turn.hash)
+            if lock.hash.offset > upload.size:
+                lock.hash = PartialHash()
+            name, digest = await self._threads.run(upload.finish, lock.hash)
             info = upload.info
             file = UploadedFile(published_id(info.id), name, info.length, info.type, digest)
             await self._events(upload).uploaded(file)
-        turn.hash = PartialHash()  # not needed again
+        lock.hash = PartialHash()  # not needed again
         name = upload.result[0] if upload.result is not None else ""
         return [*headers, ("X-File-Name", quote(name, safe=""))]
 

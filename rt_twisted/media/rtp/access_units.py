@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.media.rtp.payload import split, too_large
+from rt_twisted.media.rtp.payload_format import split, too_large
 from rt_twisted.media.unit import MAX_UNIT
 
 MAX_NALS = 512  # of a picture

@@ -5,7 +5,7 @@ Frames that are spread over packets with marks at their first and last one (VP8,
 from __future__ import annotations
 
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import too_large
+from rt_twisted.media.rtp.payload_format import too_large
 from rt_twisted.media.unit import MAX_UNIT
 
 

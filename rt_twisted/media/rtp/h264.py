@@ -28,7 +28,7 @@ from rt_twisted.media.rtp.access_units import (
     split_nals,
 )
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 

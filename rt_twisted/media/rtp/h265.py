@@ -27,7 +27,7 @@ from rt_twisted.media.rtp.access_units import (
 )
 from rt_twisted.media.rtp.h264 import decode_sets
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 

@@ -10,7 +10,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.jpeg_scan import BaselineScan, read_scan
 from rt_twisted.media.jpeg_tables import HUFFMAN_SEGMENTS, quantization_tables
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, split, too_large
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame, split, too_large
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 

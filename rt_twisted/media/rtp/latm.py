@@ -8,7 +8,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.bits import BitReader
 from rt_twisted.media.rtp.aac import AacPayload, aac_track, hex_bytes
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, too_large
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame, too_large
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.unit import MAX_UNIT, Track
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from rt_twisted.media.opus import RATE, duration_of, is_stereo, write_head
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.reorder import DEFAULT_DURATION, DecodingTimes
 from rt_twisted.media.rtp.clock import SessionClock, TrackClock
-from rt_twisted.media.rtp.order import SequenceOrder
+from rt_twisted.media.rtp.jitter_buffer import JitterBuffer
 from rt_twisted.media.rtp.packet import parse_packet, parse_reports
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame
 from rt_twisted.media.track_details import Part
 from rt_twisted.media.unit import Kind, Track, Unit
 
@@ -53,7 +53,7 @@ class RtpTrack:
         self._session = session
         self._clock = TrackClock(rate, session)
         self._source: int | None = None
-        self._order = SequenceOrder()
+        self._buffer = JitterBuffer()
         self._decoding = DecodingTimes(0)
         self._reorder = 0
         self._last_dts: int | None = None
@@ -77,12 +77,12 @@ class RtpTrack:
             return []
         if packet.source != self._source:
             if self._source is not None:  # the sender has begun again
-                self._order = SequenceOrder()
+                self._buffer = JitterBuffer()
                 self._clock = TrackClock(self._rate, self._session)
                 self._depacketizer.lost()
             self._source = packet.source
         found: list[tuple[Track, Unit]] = []
-        for each in self._order.feed(packet, now):
+        for each in self._buffer.feed(packet, now):
             if each is None:
                 self.lost += 1
                 self._depacketizer.lost()

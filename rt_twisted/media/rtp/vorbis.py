@@ -9,7 +9,7 @@ from base64 import b64decode, b64encode
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, split, too_large
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame, split, too_large
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 from rt_twisted.media.vorbis import (

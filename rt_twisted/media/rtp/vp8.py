@@ -7,7 +7,7 @@ from __future__ import annotations
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.rtp.frame_buffer import FrameBuffer
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame, split
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame, split
 from rt_twisted.media.sdp import MediaDescription
 from rt_twisted.media.unit import MAX_UNIT, Kind, Track
 from rt_twisted.media.vp8 import is_keyframe, size_of

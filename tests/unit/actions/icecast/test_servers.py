@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.icecast.commands import add_source, kill_source
-from rt_twisted.actions.icecast.sources import Source
+from rt_twisted.actions.icecast.connected_sources import Source
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.live_peers import LivePeers

@@ -16,7 +16,7 @@ from rt_twisted.media.h264 import parse_avcc_sets
 from rt_twisted.media.rtp.access_units import PACKET, AccessUnitBuffer, plan_packets
 from rt_twisted.media.rtp.h264 import H264Depacketizer, H264Payload
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import MediaFrame
+from rt_twisted.media.rtp.payload_format import MediaFrame
 from rt_twisted.media.unit import Kind, Track
 
 SPS = b64decode("Z0LADdoFB+wEQAAAAwBAAAAMo8UKqA==")

@@ -16,8 +16,8 @@ from rt_twisted.media.h265 import write_hvcc
 from rt_twisted.media.rtp.jpeg import JpegHeader, picture
 from rt_twisted.media.rtp.latm import parse_mux_config
 from rt_twisted.media.rtp.packet import RtpPacket
-from rt_twisted.media.rtp.payload import Depacketizer, MediaFrame
-from rt_twisted.media.rtp.payloads import BY_CODEC, PAYLOADS, payload_of
+from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame
+from rt_twisted.media.rtp.payload_registry import BY_CODEC, PAYLOADS, payload_of
 from rt_twisted.media.sdp import MediaDescription, OfferedMedia, parse_sdp, write_sdp
 from rt_twisted.media.timeline import PACKET
 from rt_twisted.media.unit import MAX_UNIT, Kind, Track

@@ -12,7 +12,7 @@ MAX_AHEAD = 3000  # a larger step begins a sequence of its own...
 MAX_BEHIND = 1000  # ...as does one so far back
 
 
-class SequenceOrder:
+class JitterBuffer:
     """
     Returns packets in the order of their sequence numbers, each once.
 

@@ -1,5 +1,5 @@
 """
-The action `interleaved`: what a client records is relayed to UDP targets.
+The action `interleaved`: what a client records is forwarded to UDP targets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TARGET = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|(\d{1,3}(?:\.\d{1,3}){3})):(\d{1,
 @dataclass(frozen=True, slots=True)
 class InterleavedAction:
     """
-    Relay what a client records: `interleaved:10.0.0.5:5004;[fd00::6]:5006`.
+    Forward what a client records by UDP: `interleaved:10.0.0.5:5004;[fd00::6]:5006`.
 
     The n-th track goes to the n-th target by UDP, its RTCP to the port above.
 
@@ -80,19 +80,19 @@ class InterleavedAction:
         channel: str,
         tracks: Announcement,
         connection: DialogueConnection,
-    ) -> UdpRelay:
+    ) -> UdpForwarder:
         """
-        Begin to relay.
+        Begin to forward.
         """
         targets: dict[int, tuple[str, int]] = {}
         for (host, port), index in zip(self.places, sorted(tracks.channels), strict=False):
             first, second = tracks.channels[index]
             targets[first] = host, port
             targets[second] = host, port + 1
-        return UdpRelay(self.context.reactor, targets)
+        return UdpForwarder(self.context.reactor, targets)
 
 
-class UdpRelay:
+class UdpForwarder:
     """
     Sends packets to UDP targets, until it is closed.
 

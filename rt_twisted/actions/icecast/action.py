@@ -18,8 +18,8 @@ from rt_twisted.access.keys import Key, is_foreign
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import granted, live_permit
-from rt_twisted.actions.icecast.listener import ListenerOptions, listen
-from rt_twisted.actions.icecast.source import SourceOptions, receive_source
+from rt_twisted.actions.icecast.listener_response import ListenerOptions, listen
+from rt_twisted.actions.icecast.source_request import SourceOptions, receive_source
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.route_channels import (
     asked_channels,

@@ -1,5 +1,5 @@
 """
-The order of RTP packets.
+The jitter buffer: the order of RTP packets.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rt_twisted.media.rtp.order import MAX_HELD, SequenceOrder
+from rt_twisted.media.rtp.jitter_buffer import MAX_HELD, JitterBuffer
 from rt_twisted.media.rtp.packet import RtpPacket
 
 GAP = -1
@@ -18,11 +18,11 @@ def ordered(*numbers: int, step: int = 0) -> list[int]:
     """
     Return the sequence numbers in the order in which they come out; GAP for a gap.
     """
-    order = SequenceOrder()
+    buffer = JitterBuffer()
     found: list[int] = []
     for index, number in enumerate(numbers):
         packet = RtpPacket(96, False, number & 0xFFFF, 0, 1, b"")
-        for each in order.feed(packet, index * step):
+        for each in buffer.feed(packet, index * step):
             found.append(GAP if each is None else each.sequence)
     return found
 

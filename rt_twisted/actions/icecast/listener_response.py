@@ -10,7 +10,7 @@ from typing import Any
 from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.icecast.commands import listeners_of_process
-from rt_twisted.actions.icecast.mounts import counts_of
+from rt_twisted.actions.icecast.mount_counts import counts_of
 from rt_twisted.actions.subscription import (
     address_of,
     end_with_grant,

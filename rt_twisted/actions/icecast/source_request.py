@@ -17,9 +17,9 @@ from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import end_publisher
 from rt_twisted.actions.icecast.commands import add_source
+from rt_twisted.actions.icecast.connected_sources import Source
 from rt_twisted.actions.icecast.source_connection import SourceConnection
 from rt_twisted.actions.icecast.source_run import SourceReader, SourceRun
-from rt_twisted.actions.icecast.sources import Source
 from rt_twisted.actions.icecast.titles import watch_titles
 from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.ingest.intake import LiveIntake

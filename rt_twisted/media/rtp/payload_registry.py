@@ -15,7 +15,7 @@ from rt_twisted.media.rtp.jpeg import JpegPayload
 from rt_twisted.media.rtp.latm import LatmPayload
 from rt_twisted.media.rtp.mpeg_audio import MpegAudioPayload
 from rt_twisted.media.rtp.opus import OpusPayload
-from rt_twisted.media.rtp.payload import PayloadFormat
+from rt_twisted.media.rtp.payload_format import PayloadFormat
 from rt_twisted.media.rtp.vorbis import VorbisPayload
 from rt_twisted.media.rtp.vp8 import Vp8Payload
 from rt_twisted.media.rtp.vp9 import Vp9Payload

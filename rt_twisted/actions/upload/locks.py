@@ -15,9 +15,9 @@ from rt_twisted.model.errors import HttpError
 MAX_HASHES = 1000  # of uploads between two requests; the files of others are read again
 
 
-class UploadTurn:
+class UploadLock:
     """
-    One request's turn to write an upload.
+    The right of one request to write an upload.
 
     Attributes:
         stop: ends it soon; set by who writes.
@@ -30,46 +30,46 @@ class UploadTurn:
         self.waiting: list[Deferred[None]] = []
 
 
-class UploadTurns:
+class UploadLocks:
     """
     Lets one request of this process write an upload at a time; shared by all routes.
 
-    A request that asks for a turn ends the one before it: a client that has lost its connection
+    A request that asks for a lock ends the one before it: a client that has lost its connection
     goes on at once.
     """
 
     def __init__(self) -> None:
-        self._turns: dict[str, UploadTurn] = {}
+        self._locks: dict[str, UploadLock] = {}
         self._hashes: OrderedDict[str, PartialHash] = OrderedDict()
 
-    async def take(self, id: str) -> UploadTurn:
+    async def acquire(self, id: str) -> UploadLock:
         """
-        Return the turn to write the upload *id*, when what others have received is written.
+        Return the lock to write the upload *id*, when what others have received is written.
         """
-        while (turn := self._turns.get(id)) is not None:
+        while (lock := self._locks.get(id)) is not None:
             ended: Deferred[None] = Deferred()
-            turn.waiting.append(ended)
-            turn.stop(HttpError(423, "another request goes on with the upload"))
+            lock.waiting.append(ended)
+            lock.stop(HttpError(423, "another request goes on with the upload"))
             await ended
         known = self._hashes.pop(id) if id in self._hashes else PartialHash()
-        turn = self._turns[id] = UploadTurn(known)
-        return turn
+        lock = self._locks[id] = UploadLock(known)
+        return lock
 
-    def release(self, id: str, turn: UploadTurn, keep: bool) -> None:
+    def release(self, id: str, lock: UploadLock, keep: bool) -> None:
         """
-        End a turn.
+        Release a lock.
 
         Args:
             id: of the upload.
-            turn: of the caller.
+            lock: of the caller.
             keep: the hash is that of the stored bytes, and may be needed again.
         """
-        del self._turns[id]
+        del self._locks[id]
         if keep:
-            self._hashes[id] = turn.hash
+            self._hashes[id] = lock.hash
             if len(self._hashes) > MAX_HASHES:
                 self._hashes.popitem(last=False)
-        for ended in turn.waiting:
+        for ended in lock.waiting:
             ended.callback(None)
 
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.icecast.listeners import IcecastListeners
-from rt_twisted.actions.icecast.sources import IcecastSources
+from rt_twisted.actions.icecast.connected_listeners import IcecastListeners
+from rt_twisted.actions.icecast.connected_sources import IcecastSources
 from rt_twisted.actions.icecast.status import MountStatus
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.media.unit import Head

@@ -16,7 +16,7 @@ from rt_twisted.http.interfaces import IPortProtocol, PeerInfo, StreamHandle
 Recognize = Callable[[bytes], bool | None]  # as `IPortProtocol.matches`
 
 
-class LaterAction:
+class LazyAction:
     """
     An action that is built with the first request that reaches its line.
 
@@ -43,28 +43,28 @@ class LaterAction:
 
 
 @implementer(IPortProtocol)
-class LaterPortProtocol:
+class LazyPortProtocol:
     """
-    Connections that are not HTTP, for a `LaterAction`.
+    Connections that are not HTTP, for a `LazyAction`.
 
     Args:
-        later: its action provides `IPortProtocol`.
+        lazy: its action provides `IPortProtocol`.
         recognize: returns whether bytes are the first ones of such a connection.
     """
 
-    def __init__(self, later: LaterAction, recognize: Recognize) -> None:
-        self._later = later
+    def __init__(self, lazy: LazyAction, recognize: Recognize) -> None:
+        self._lazy = lazy
         self._recognize = recognize
 
     def matches(self, start: bytes) -> bool | None:
         return self._recognize(start)
 
     def accept(self, connection: StreamHandle, peer: PeerInfo) -> None:
-        self._later.action().accept(connection, peer)
+        self._lazy.action().accept(connection, peer)
 
 
 def built(action: Any) -> Any:
     """
-    Return *action*; if it is a `LaterAction`, what that builds.
+    Return *action*; if it is a `LazyAction`, what that builds.
     """
-    return action.action() if type(action) is LaterAction else action
+    return action.action() if type(action) is LazyAction else action
