@@ -22,16 +22,24 @@ Send = Callable[[Any], int]
 NOTSENT_LOWAT = 16384  # bytes: a stalled subscriber then hides 0.15 MB in the kernel, not 3 to 4
 
 
-def direct_send(transport: Any) -> Send | None:
+def direct_socket(transport: Any) -> socket.socket | None:
     """
-    Return the `send` of the socket of a plain connection; None for TLS and others.
+    Return the socket of a plain connection; None for TLS and others.
 
-    It may be called while the transport has nothing buffered. It returns how many
+    Its `send` may be called while the transport has nothing buffered. It returns how many
     bytes the kernel took, and raises BlockingIOError for none.
     """
     get_handle = getattr(transport, "getHandle", None)
     handle = None if get_handle is None else get_handle()
-    return handle.send if isinstance(handle, socket.socket) else None
+    return handle if isinstance(handle, socket.socket) else None
+
+
+def direct_send(transport: Any) -> Send | None:
+    """
+    Return the `send` of the socket of a plain connection; see `direct_socket`.
+    """
+    direct = direct_socket(transport)
+    return None if direct is None else direct.send
 
 
 def replace_protocol(transport: Any, protocol: IProtocol) -> None:
@@ -42,7 +50,7 @@ def replace_protocol(transport: Any, protocol: IProtocol) -> None:
         transport.wrappedProtocol = protocol
     else:
         transport.protocol = protocol
-        if hasattr(transport, "logstr"):
+        if hasattr(transport, "repstr"):
             # Not in an interface: two strings of 80 bytes for each connection, which name its
             # first protocol. Every connection of a protocol shares one instead.
             transport.logstr = transport.repstr = type(protocol).__name__
