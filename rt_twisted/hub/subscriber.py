@@ -23,7 +23,7 @@ from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.replay_frames import PIECE, ReplayFrames
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position
-from rt_twisted.net.transports import Send, close_transport, direct_send, replace_protocol
+from rt_twisted.net.transports import close_transport, direct_socket, replace_protocol
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -60,6 +60,23 @@ class WriteMode(Enum):
 
 
 _QUEUED = WriteMode.QUEUED  # attributes of an Enum class are slow to look up
+
+
+class Sink(Protocol):
+    """
+    Where the frames of a subscriber go: a socket, or what stands in front of it.
+
+    An object and not its bound `send`: that is another object of 72 bytes for each subscriber.
+    """
+
+    def send(self, frame: Any, /) -> int:
+        """
+        Accept the first bytes of *frame*, and return how many.
+
+        Raises:
+            BlockingIOError: none were accepted.
+            OSError: the connection is lost.
+        """
 
 
 class SubscriberObserver(Protocol):
@@ -143,7 +160,7 @@ class Subscriber:
         "_last_progress",
         "_paused",
         "_queued_bytes",
-        "_send",
+        "_sink",
         "address",
         "backlog_limits",
         "bucket",
@@ -174,12 +191,12 @@ class Subscriber:
         self._feed = _QUEUED
         self._last_progress = 0.0  # when bytes were last accepted, while it is behind
         self._paused = False  # by a transport without a socket
-        send = direct_send(transport)
+        direct = direct_socket(transport)
         replace_protocol(transport, self)
-        self._direct = send is not None
-        self._send: Send = send or self._send_by_transport
+        self._direct = direct is not None
+        self._sink: Sink = direct or self
         if limit:
-            self._send = _LimitedSend(self._send, limit, self)
+            self._sink = _LimitedSink(self._sink, limit, self)
         if not self._direct:
             transport.registerProducer(self, True)
 
@@ -187,8 +204,8 @@ class Subscriber:
         """
         Return what counts the bytes that its connection accepts from now on.
         """
-        counter = SentBytes(self._send)
-        self._send = counter
+        counter = SentBytes(self._sink)
+        self._sink = counter
         return counter
 
     @property
@@ -196,7 +213,7 @@ class Subscriber:
         """
         Return whether it is disconnected; what is written to it then is discarded.
         """
-        return self._send is _discard
+        return self._sink is _DISCARD
 
     @property
     def behind(self) -> bool:
@@ -245,7 +262,7 @@ class Subscriber:
             return
         while piece := self._next_piece(replay):
             try:
-                sent = self._send(piece)
+                sent = self._sink.send(piece)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -353,7 +370,7 @@ class Subscriber:
             if type(replay) is ReplayFrames:
                 frame = self._next_piece(replay)
             try:
-                sent = self._send(frame)
+                sent = self._sink.send(frame)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -373,8 +390,8 @@ class Subscriber:
             else:
                 backlog[0] = memoryview(frame)[sent + PIECE :]
             if handed:
-                if isinstance(self._send, SentBytes):
-                    self._send.bytes += len(handed)
+                if isinstance(self._sink, SentBytes):
+                    self._sink.bytes += len(handed)
                 self.transport.write(handed)
                 return
         if not backlog and not self._paused:
@@ -385,7 +402,10 @@ class Subscriber:
 
     # Backlog.
 
-    def _send_by_transport(self, frame: Any) -> int:
+    def send(self, frame: Any) -> int:
+        """
+        Write *frame* to a transport without a socket; it is the sink of such a subscriber.
+        """
         if type(frame) is bytes and 0 < len(frame) <= PIECE and not self._paused:
             self.transport.write(frame)
             return len(frame)
@@ -475,7 +495,7 @@ class Subscriber:
             return
         if not self._direct or self._backlog is not None:
             self.transport.unregisterProducer()
-        self._send = _discard
+        self._sink = _DISCARD
         if self._backlog is not None:
             self._backlog = None
             self.observer.caught_up(self)
@@ -494,9 +514,8 @@ def broadcast(subscribers: Iterable[Subscriber], frame: bytes) -> None:
         if subscriber._backlog is not None:
             subscriber._enqueue(frame)
             continue
-        send = subscriber._send
         try:
-            sent = send(frame)
+            sent = subscriber._sink.send(frame)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -517,39 +536,47 @@ class SentBytes:
         bytes: sent, or handed to the transport.
     """
 
-    __slots__ = ("_send", "bytes")
+    __slots__ = ("_sink", "bytes")
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
         self.bytes = 0
 
-    def __call__(self, frame: Any) -> int:
-        sent = self._send(frame)
+    def send(self, frame: Any) -> int:
+        sent = self._sink.send(frame)
         self.bytes += sent
         return sent
 
 
-class _LimitedSend:
+class _LimitedSink:
     """
     Counts the bytes sent, and ends the stream at the limit.
     """
 
-    __slots__ = ("_left", "_send", "_subscriber")
+    __slots__ = ("_left", "_sink", "_subscriber")
 
-    def __init__(self, send: Send, limit: int, subscriber: Subscriber) -> None:
-        self._send = send
+    def __init__(self, sink: Sink, limit: int, subscriber: Subscriber) -> None:
+        self._sink = sink
         self._left = limit
         self._subscriber = subscriber
 
-    def __call__(self, frame: Any) -> int:
-        sent = self._send(frame)
+    def send(self, frame: Any) -> int:
+        sent = self._sink.send(frame)
         self._left -= sent
         subscriber = self._subscriber
         if self._left <= 0 and sent == len(frame) and subscriber._backlog is None:
-            subscriber._send = self._send
+            subscriber._sink = self._sink
             subscriber.end(DisconnectReason.LIMIT, 0)
         return sent
 
 
-def _discard(frame: Any) -> int:
-    return len(frame)
+class _Discard:
+    """
+    The sink of a subscriber that is disconnected.
+    """
+
+    def send(self, frame: Any) -> int:
+        return len(frame)
+
+
+_DISCARD = _Discard()

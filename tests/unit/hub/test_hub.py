@@ -140,8 +140,13 @@ def test_messages_of_one_iteration_are_one_write(make: Callable[..., LocalHub]) 
     line = context.join("news")
     line.read()
     sent: list[bytes] = []
-    subscriber = line.protocol
-    subscriber._send = lambda frame: sent.append(frame) or len(frame)  # type: ignore[func-returns-value]
+
+    class Sink:
+        def send(self, frame: bytes) -> int:
+            sent.append(frame)
+            return len(frame)
+
+    line.protocol._sink = Sink()
 
     context.publish(*[("news", b"%d" % number) for number in range(16)])
     context.turn()
