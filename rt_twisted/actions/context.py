@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
@@ -307,7 +308,7 @@ class ActionContext:
         """
         Return the backlog limits of a route with the policy *slow*; None for the daemon's.
         """
-        return self.backlog_limits if slow is None else replace(self.backlog_limits, policy=slow)
+        return self.backlog_limits if slow is None else _with_policy(self.backlog_limits, slow)
 
     def for_server(self, server: str, password: str = "") -> ActionContext:
         """
@@ -334,3 +335,11 @@ class ActionContext:
         """
         self.hub.check_copies(out)
         return replace(self, out=out)
+
+
+@lru_cache(maxsize=64)
+def _with_policy(limits: BacklogLimits, slow: SlowConsumerPolicy) -> BacklogLimits:
+    """
+    Return *limits* with the policy *slow*; the same object for all subscribers.
+    """
+    return replace(limits, policy=slow)
