@@ -33,7 +33,7 @@ EXAMPLES = {
             "GET ^/door\\.mp4$ mp4:door",
         )),
         ("OBS and other encoders by RTMP", ("^/studio/(\\w+)$ rtmp:cam-$1,takeover=yes",)),
-        ("RTP by UDP to another program", ("^/forward$ interleaved:127.0.0.1:5004;127.0.0.1:5006",)),
+        ("RTP by UDP to another program", ("^/udp$ interleaved:127.0.0.1:5004;127.0.0.1:5006",)),
         ("a radio station, as Icecast has it", (
             "^/(\\w+\\.mp3)$ icecast:channel=radio/$1,password=env:SOURCE_PASSWORD",
         )),

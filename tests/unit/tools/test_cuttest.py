@@ -193,7 +193,8 @@ def test_a_command_that_ends_while_it_is_spawned() -> None:
     follows, and stopping waits for nothing.
     """
     reactor = ExitingReactor()
-    nemesis = Nemesis(["true"], 1.0, random.Random(1), reactor, [].append)
+    lines: list[str] = []
+    nemesis = Nemesis(["true"], 1.0, random.Random(1), reactor, lines.append)
     nemesis.start()
     reactor.pump([1.5, 1.5])
     stopped: list[object] = []
