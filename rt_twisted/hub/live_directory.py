@@ -4,23 +4,15 @@ Which live streams other nodes have: each node announces its own.
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
-from rt_twisted.model.internal_channels import STREAMS
-from rt_twisted.model.message import Draft
+from rt_twisted.hub.peer_table import PeerTable
 
 INTERVAL = 2.0  # seconds between two announcements of a node with publishers
 EXPIRE = 3 * INTERVAL  # seconds after which a node without announcements has ended
-MAX_NODES = 1000
 MAX_STREAMS = 10_000  # of a node
 MAX_NAME = 1024  # characters of a channel
-
-Publish = Callable[[Sequence[Draft]], Deferred[Any]]
 
 
 class LiveAnnouncer:
@@ -28,12 +20,12 @@ class LiveAnnouncer:
     Announces the live streams that are published on this node.
 
     Args:
-        publish: publishes to the broker that all nodes share.
+        announce: see `PeerBus.announce`. While the broker is away other nodes are not reached,
+            until the next announcement.
     """
 
-    def __init__(self, publish: Publish) -> None:
-        self._publish = publish
-        self._node = secrets.token_hex(8)
+    def __init__(self, announce: Callable[[Mapping[str, Any]], object]) -> None:
+        self._announce = announce
         self._names: Collection[str] = ()
         self._announced_at = 0.0
 
@@ -45,9 +37,7 @@ class LiveAnnouncer:
         if not changed and (not names or now - self._announced_at < INTERVAL):
             return
         self._names, self._announced_at = names, now
-        data = json.dumps({"node": self._node, "streams": [*names]}).encode()
-        # While the broker is away other nodes are not reached: it is tried again.
-        self._publish([Draft(STREAMS, data, transient=True)]).addErrback(lambda failure: None)
+        self._announce({"streams": [*names]})
 
 
 class LiveDirectory:
@@ -59,39 +49,30 @@ class LiveDirectory:
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._nodes: dict[str, tuple[float, Sequence[str]]] = {}
+        self._nodes: PeerTable[Sequence[str]] = PeerTable(seconds, EXPIRE)
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, node: str, values: Mapping[str, Any]) -> None:
         """
         Take note of an announcement. One that is malformed is ignored, and so are the names of a
         node behind its first MAX_STREAMS.
         """
-        try:
-            fields = json.loads(data)
-            node, names = fields["node"], fields["streams"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return
-        if type(node) is not str or type(names) is not list:
+        names = values.get("streams")
+        if type(names) is not list:
             return
         names = names[:MAX_STREAMS]
         known = tuple([name for name in names if type(name) is str and len(name) <= MAX_NAME])
-        self._nodes.pop(node, None)
-        self._expire()
-        if known and len(node) <= MAX_NAME and len(self._nodes) < MAX_NODES:
-            self._nodes[node] = self._seconds(), known
+        if known:
+            self._nodes.put(node, known)
+        else:
+            self._nodes.discard(node)
 
     def names(self, prefix: str) -> set[str]:
         """
         Return the channels with live streams whose names begin with *prefix*.
         """
-        self._expire()
         return {
-            name for _, names in self._nodes.values() for name in names if name.startswith(prefix)
+            name
+            for names in self._nodes.current().values()
+            for name in names
+            if name.startswith(prefix)
         }
-
-    def _expire(self) -> None:
-        oldest = self._seconds() - EXPIRE
-        for node, (at, _) in tuple(self._nodes.items()):
-            if at < oldest:
-                del self._nodes[node]

@@ -14,7 +14,9 @@ from rt_twisted.hub.limits import HubLimits
 from rt_twisted.hub.live_bundles import end_all
 from rt_twisted.hub.live_directory import LiveAnnouncer
 from rt_twisted.hub.live_memory import LiveMemory
+from rt_twisted.hub.peer_bus import PeerBus
 from rt_twisted.hub.publishers import Publishers
+from rt_twisted.model.internal_channels import STREAMS
 from rt_twisted.model.message import Draft, Mark, Message, Newest
 
 NEWEST = 512  # messages of the broker's history: some of each track
@@ -47,7 +49,8 @@ class LiveStreams:
     ) -> None:
         self.publishers = Publishers(broker, clock, broker.publish)
         self.shared = IClaims.providedBy(broker)
-        self._announcer = LiveAnnouncer(broker.publish) if self.shared else None
+        bus = PeerBus(STREAMS, broker.publish, clock)
+        self._announcer = LiveAnnouncer(bus.announce) if self.shared else None
         self._history: IHistory | None = IHistory(broker, None)
         self._clock = clock
         self._channels = channels

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from rt_twisted.access.grants import LATEST, MAX_NAME
 from rt_twisted.access.keys import Credentials, header_key
 from rt_twisted.access.revocations import LONGEST, Revocation
-from rt_twisted.actions.admin.acts import FILTERS, MOST, to_json
+from rt_twisted.actions.admin.acts import FILTERS, MOST
 from rt_twisted.actions.admin.bus import AdminBus
 from rt_twisted.actions.admin.openapi import document
 from rt_twisted.actions.bodies import read_body
@@ -26,6 +26,7 @@ from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
 from rt_twisted.actions.subscriber_parameters import parse_start, requested_number
+from rt_twisted.codecs.json_steps import list_to_json
 from rt_twisted.formats import build_format
 from rt_twisted.http.dispatch import not_allowed
 from rt_twisted.http.interfaces import IExchange
@@ -119,7 +120,7 @@ class AdminAction:
 
         def encode(found: list[dict[str, Any]]) -> Deferred[str]:
             shown = sorted(found, key=lambda one: str(one.get("id")))[:limit]
-            return run_in_slices(context.reactor, to_json(shown))
+            return run_in_slices(context.reactor, list_to_json(shown))
 
         def answer(listed: str) -> None:
             _answer_json(exchange, f'{{"{act}": {listed}}}')

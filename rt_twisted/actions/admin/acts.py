@@ -4,9 +4,8 @@ What administrators ask of one process: its subscribers and channels.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from heapq import nsmallest
 from typing import Any
 
@@ -20,6 +19,7 @@ from rt_twisted.model.errors import HttpError
 
 MOST = 1000  # subscribers or channels of one response
 STEP = 1000  # channels, then other clients may be served
+NAMES = ("subscribers", "channels", "disconnect", "unsubscribe", "forget")
 FILTERS = ("id", "channel", "sub", "jti", "address")
 _NAMES = {dotted: name for name, dotted in FORMATS.items()}
 
@@ -41,10 +41,10 @@ class Acts:
 
     def run(self, act: str, filters: Mapping[str, str]) -> Steps:
         """
-        Execute *act*: `subscribers`, `channels`, `disconnect`, `unsubscribe` or `forget`.
+        Execute the administrative act *act*.
 
         Args:
-            act: its name.
+            act: one of NAMES.
             filters: which subscribers; values of FILTERS by name, and `limit` and `after`.
 
         Yields:
@@ -170,17 +170,6 @@ class Acts:
             }
             for one in map(self._hub.channel_counts, first)
         ]
-
-
-def to_json(found: Sequence[dict[str, Any]]) -> Generator[None, None, str]:
-    """
-    Return *found* as JSON; yield after each of them, as one can have many channels.
-    """
-    pieces = []
-    for one in found:
-        pieces.append(json.dumps(one))
-        yield
-    return f"[{', '.join(pieces)}]"
 
 
 def _address(subscriber: Subscriber) -> str:

@@ -6,9 +6,8 @@ No client can name these channels, and no pattern of a route matches them.
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -18,19 +17,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rt_twisted.access.revocations import Revocation, Revocations, read_revocations
-from rt_twisted.actions.admin.acts import Acts, to_json
+from rt_twisted.actions.admin.acts import NAMES, Acts
 from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.peer_bus import PeerBus
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
-from rt_twisted.hub.watch import OnMessage, watch_channel
+from rt_twisted.hub.watch import watch_channel
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.internal_channels import ACTS, REVOKED
 from rt_twisted.model.message import Draft, Message, Newest
 from rt_twisted.net.slices import run_in_slices
 
-ANSWER_SECONDS = 0.6  # for which answers of other processes are collected
 REPEAT = 600.0  # seconds after which revocations are published again, so that they are retained
-MAX_WAITING = 100  # acts at once
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, HttpError)
 
 _log = Logger()
 
@@ -47,27 +44,26 @@ class AdminBus(Service):
     """
 
     def __init__(self, hub: Hub, clock: Any, revocations: Revocations, alone: bool) -> None:
-        self.node = secrets.token_hex(4)
-        self.acts = Acts(hub, self.node)
+        self._bus = PeerBus(ACTS, hub.publish, clock, on_unsent=_log_unsent)
+        self._acts = Acts(hub, self._bus.node)
+        for act in NAMES:
+            self._bus.on_request(act, partial(self._run, act))
         self.revocations = revocations
         self._hub = hub
         self._clock = clock
         self._alone = alone
         self._watches: list[Subscriber] = []
-        self._number = 0
-        self._waiting: dict[int, list[dict[str, Any]]] = {}
         self._repeat = LoopingCall(self._publish_revocations)
         self._repeat.clock = clock
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
         self.revocations.ready = False
-        on_revoked = self._later(self._on_revoked)
         self._watches.append(
-            watch_channel(self._hub, REVOKED, on_revoked, Newest(1), self._on_replay)
+            watch_channel(self._hub, REVOKED, self._on_message, Newest(1), self._on_replay)
         )
         if not self._alone:
-            self._watches.append(watch_channel(self._hub, ACTS, self._later(self._on_act)))
+            self._watches.append(watch_channel(self._hub, ACTS, self._bus.receive))
         self._repeat.start(REPEAT, now=False)
 
     def stopService(self) -> None:
@@ -79,12 +75,6 @@ class AdminBus(Service):
                 watch.detach(DisconnectReason.ENDED)
         self._watches.clear()
 
-    def _later(self, function: Callable[[bytes], object]) -> OnMessage:
-        """
-        Return what calls *function* with the data of a message, when the hub has sent it.
-        """
-        return lambda message: self._clock.callLater(0, function, message.data)
-
     # Revocations.
 
     def revoke(self, entry: Revocation) -> None:
@@ -93,6 +83,10 @@ class AdminBus(Service):
         """
         self._apply([entry])
         self._publish_revocations()
+
+    def _on_message(self, message: Message) -> None:
+        # Not now: a flush is in progress.
+        self._clock.callLater(0, self._on_revoked, message.data)
 
     def _on_replay(self, messages: Sequence[Message]) -> None:
         self._clock.callLater(0, self._on_start, [message.data for message in messages])
@@ -118,7 +112,8 @@ class AdminBus(Service):
 
     def _publish_revocations(self) -> None:
         if self.revocations.has_entries:
-            self._publish(REVOKED, self.revocations.encode(), False)
+            published = self._hub.publish([Draft(REVOKED, self.revocations.encode())])
+            published.addErrback(_log_unsent)
 
     # Acts.
 
@@ -127,27 +122,20 @@ class AdminBus(Service):
         Execute *act* on all workers and nodes; see `Acts.run`.
 
         Returns:
-            The results of all that answer in ANSWER_SECONDS. Fails with HttpError.
+            The results of all that reply in REPLY_SECONDS. Fails with HttpError.
         """
         if self._alone:
-            return run_in_slices(self._clock, self.acts.run(act, filters))
-        if len(self._waiting) >= MAX_WAITING:
+            return self._run(act, filters)
+        if self._bus.is_full:
             raise HttpError(503, "too many administrative requests at once", retry=1)
-        self._number += 1
-        number = self._number
-        others = self._waiting[number] = []
-        asked = {"node": self.node, "id": number, "act": act, "filters": dict(filters)}
-        self._publish(ACTS, json.dumps(asked).encode(), True)
-        in_time: Deferred[None] = Deferred()
-        self._clock.callLater(ANSWER_SECONDS, in_time.callback, None)
+        others = self._bus.request(act, filters)
 
-        def end(result: Any) -> Any:
-            self._waiting.pop(number)
-            return result
+        def add_others(found: list[dict[str, Any]]) -> Deferred[list[dict[str, Any]]]:
+            return others.addCallback(
+                lambda replied: found + [one for one in replied if type(one) is dict]
+            )
 
-        own = run_in_slices(self._clock, self.acts.run(act, filters))
-        own.addCallback(lambda found: in_time.addCallback(lambda _: found + others))
-        return own.addBoth(end)
+        return self._run(act, filters).addCallback(add_others)
 
     def forget(self, channel: str) -> Deferred[Any]:
         """
@@ -160,37 +148,12 @@ class AdminBus(Service):
         deleted: Deferred[Any] = self._hub.forget(channel)
         return deleted.addCallback(lambda _: self.request("forget", {"channel": channel}))
 
-    def _on_act(self, data: bytes) -> None:
-        try:
-            value = json.loads(data)
-            node, number = value["node"], value["id"]
-            if value.get("to") == self.node and number in self._waiting:
-                self._waiting[number] += [one for one in value["found"] if type(one) is dict]
-            elif "to" not in value and node != self.node:
-                filters = {str(name): str(text) for name, text in value["filters"].items()}
-                steps = self._answer(str(value["act"]), filters, node, number)
-                run_in_slices(self._clock, steps).addErrback(self._on_malformed)
-        except MALFORMED:
-            self._on_malformed()
+    def _run(self, act: str, filters: Mapping[str, str]) -> Deferred[list[dict[str, Any]]]:
+        return run_in_slices(self._clock, self._acts.run(act, filters))
 
-    def _answer(
-        self, act: str, filters: Mapping[str, str], node: object, number: object
-    ) -> Generator[None, None, None]:
-        found = yield from self.acts.run(act, filters)
-        head = json.dumps({"node": self.node, "to": node, "id": number})
-        listed = yield from to_json(found)
-        self._publish(ACTS, f'{head[:-1]}, "found": {listed}}}'.encode(), True)
 
-    def _on_malformed(self, failure: Failure | None = None) -> None:
-        if failure is not None:
-            failure.trap(*MALFORMED)
-        _log.debug("a malformed message on the channel of administrative acts is ignored")
-
-    def _publish(self, channel: str, data: bytes, transient: bool) -> None:
-        published = self._hub.publish([Draft(channel, data, transient=transient)])
-        published.addErrback(
-            lambda failure: _log.warn(
-                "an administrative act did not reach the other nodes: {reason}",
-                reason=failure.getErrorMessage(),
-            )
-        )
+def _log_unsent(failure: Failure) -> None:
+    _log.warn(
+        "an administrative act did not reach the other nodes: {reason}",
+        reason=failure.getErrorMessage(),
+    )

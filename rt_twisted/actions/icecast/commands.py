@@ -15,7 +15,7 @@ from rt_twisted.actions.icecast.connected_sources import IcecastSources, Source
 from rt_twisted.actions.icecast.mount_counts import MOUNTS, own_counts, packed
 from rt_twisted.actions.icecast.status import ShownListener
 
-_LIST = "icecast listeners"  # questions to other processes
+_LIST = "icecast listeners"  # requests to other processes
 _KILL_CLIENT = "icecast killclient"
 _KILL_SOURCE = "icecast killsource"
 _MOVE = "icecast moveclients"
@@ -48,7 +48,7 @@ async def listeners_of(context: ActionContext, channel: str) -> Sequence[ShownLi
     Return the listeners that are sent *channel* now.
     """
     found = _shown(context, channel)
-    for item in await _ask(context, _LIST, channel=channel):
+    for item in await _request(context, _LIST, channel=channel):
         try:
             id, address, agent, connected = item
             found.append(ShownListener(int(id), str(address), str(agent), int(connected)))
@@ -63,7 +63,7 @@ async def kill_client(context: ActionContext, channel: str, id: str) -> bool:
     """
     if listeners_of_process(context).kill(channel, id):
         return True
-    return any(await _ask(context, _KILL_CLIENT, channel=channel, id=id))
+    return any(await _request(context, _KILL_CLIENT, channel=channel, id=id))
 
 
 async def kill_source(context: ActionContext, channel: str) -> bool:
@@ -74,7 +74,7 @@ async def kill_source(context: ActionContext, channel: str) -> bool:
     if source is not None:
         source.kill()
         return True
-    return any(await _ask(context, _KILL_SOURCE, channel=channel))
+    return any(await _request(context, _KILL_SOURCE, channel=channel))
 
 
 async def move_clients(context: ActionContext, channel: str, to: str, codec: str) -> None:
@@ -82,12 +82,12 @@ async def move_clients(context: ActionContext, channel: str, to: str, codec: str
     Let the listeners of *channel* stay with the channel *to*; see `IcecastListeners.move_all`.
     """
     listeners_of_process(context).move_all(channel, to, codec)
-    await _ask(context, _MOVE, channel=channel, to=to, codec=codec)
+    await _request(context, _MOVE, channel=channel, to=to, codec=codec)
 
 
-async def _ask(context: ActionContext, question: str, **arguments: str) -> Sequence[Any]:
+async def _request(context: ActionContext, name: str, **arguments: str) -> Sequence[Any]:
     peers = context.live_peers
-    return await peers.ask(question, **arguments) if peers is not None else ()
+    return await peers.request(name, **arguments) if peers is not None else ()
 
 
 def _shown(context: ActionContext, channel: str) -> list[ShownListener]:
@@ -114,7 +114,7 @@ def _make_sources(context: ActionContext) -> IcecastSources:
         source.kill()
         return [True]
 
-    peers.on_question(_KILL_SOURCE, kill, sources.all)
+    peers.on_request(_KILL_SOURCE, kill, sources.all)
     listeners_of_process(context)  # answers for the mounts
     return sources
 
@@ -140,8 +140,8 @@ def _make_listeners(context: ActionContext) -> IcecastListeners:
         listeners.move_all(given["channel"], given["to"], given["codec"])
         return []
 
-    peers.on_question(MOUNTS, mounts, listeners.channels)
-    peers.on_question(_LIST, shown)
-    peers.on_question(_KILL_CLIENT, kill)
-    peers.on_question(_MOVE, move)
+    peers.on_request(MOUNTS, mounts, listeners.channels)
+    peers.on_request(_LIST, shown)
+    peers.on_request(_KILL_CLIENT, kill)
+    peers.on_request(_MOVE, move)
     return listeners

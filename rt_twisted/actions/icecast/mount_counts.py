@@ -15,7 +15,7 @@ from rt_twisted.actions.icecast.status import MountStatus
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.media.unit import Head
 
-MOUNTS = "icecast mounts"  # the question for these to other processes
+MOUNTS = "icecast mounts"  # the request for these to other processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def packed(found: Mapping[str, MountCounts]) -> Sequence[Any]:
 
 async def _all_counts(context: ActionContext, now: bool = False) -> dict[str, MountCounts]:
     peers = context.live_peers
-    ask = None if peers is None else peers.ask if now else peers.ask_often
-    others = await ask(MOUNTS) if ask is not None else ()
+    request = None if peers is None else peers.request if now else peers.request_shared
+    others = await request(MOUNTS) if request is not None else ()
     found = own_counts(context)
     for channel, counts in _unpacked(others):
         found[channel] = found.get(channel, NOTHING).plus(counts)

@@ -21,10 +21,10 @@ from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import viewer_keys
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.live_directory import INTERVAL, LiveDirectory
+from rt_twisted.hub.peer_bus import PeerBus
 from rt_twisted.hub.watch import watch_channel
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.internal_channels import STREAMS
-from rt_twisted.model.message import Message
 
 _MARGIN = 0.5  # seconds that an announcement takes at most
 
@@ -45,7 +45,8 @@ class OtherNodes:
         self._clock = context.reactor
         self._known_at = 0.0
         self.expect_all()
-        watch_channel(context.hub, STREAMS, self._on_message)
+        bus = PeerBus(STREAMS, context.hub.publish, context.reactor, self.directory.receive)
+        watch_channel(context.hub, STREAMS, bus.receive)
 
     def expect_all(self) -> None:
         """
@@ -60,9 +61,6 @@ class OtherNodes:
         """
         delay = self._known_at - self._clock.seconds()
         return deferLater(self._clock, delay) if delay > 0 else succeed(None)
-
-    def _on_message(self, message: Message) -> None:
-        self.directory.receive(message.data)
 
 
 @implementer(IAction)

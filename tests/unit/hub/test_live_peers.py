@@ -13,28 +13,12 @@ from twisted.internet.task import Clock
 
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.live_peers import ANSWER_SECONDS, GONE, KEPT, PART, LivePeers
+from rt_twisted.hub.live_peers import GONE, KEPT, LivePeers
+from rt_twisted.hub.peer_bus import REPLY_SECONDS
 from rt_twisted.model.internal_channels import LIVE
-from rt_twisted.model.message import Draft, Message
+from rt_twisted.model.message import Draft
 from tests.defaults import make_hub
-
-
-class SharedBroker(MemoryBroker):
-    """
-    A broker from which several hubs receive.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock, "e")
-        self.receivers: list[Any] = []
-        self._receiver: Any = self
-
-    def attach(self, receiver: Any) -> None:
-        self.receivers.append(receiver)
-
-    def receive(self, message: Message) -> None:
-        for one in self.receivers:
-            one.receive(message)
+from tests.unit.hub.shared_broker import SharedBroker
 
 
 class Processes:
@@ -42,21 +26,21 @@ class Processes:
     Processes that share a broker; each but the first has streams, which it names after itself.
     """
 
-    def __init__(self, count: int, items: int = 1) -> None:
+    def __init__(self, count: int) -> None:
         self.clock = Clock()
         self.broker = SharedBroker(self.clock)
         self.hubs: list[Hub] = [make_hub(self.broker, self.clock) for _ in range(count)]
         self.peers = [LivePeers(hub, self.clock) for hub in self.hubs]
         self.asked = [0] * count
         for number, one in enumerate(self.peers):
-            self._start(number, one, items)
+            self._start(number, one)
 
-    def _start(self, number: int, one: LivePeers, items: int) -> None:
+    def _start(self, number: int, one: LivePeers) -> None:
         async def answer(arguments: Mapping[str, str]) -> Sequence[Any]:
             self.asked[number] += 1
-            return [f"{arguments['of']}{number}"] * items
+            return [f"{arguments['of']}{number}"]
 
-        one.on_question("names", answer, lambda: number)
+        one.on_request("names", answer, lambda: number)
         self.hubs[number].start()
         one.startService()
 
@@ -71,7 +55,7 @@ class Processes:
 
     def ask(self, often: bool = False) -> Deferred[Sequence[Any]]:
         one = self.peers[0]
-        ask = one.ask_often if often else one.ask
+        ask = one.request_shared if often else one.request
         asked: Deferred[Any] = ensureDeferred(ask("names", of="x"))
         self.turn()
         return asked
@@ -90,22 +74,11 @@ def test_all_that_are_known_have_answered() -> None:
     processes.turn(1.1)
     first = processes.ask()
     assert not first.called
-    processes.turn(ANSWER_SECONDS + 0.1)
+    processes.turn(REPLY_SECONDS + 0.1)
     assert result(first) == ["x1", "x2"]
     processes.turn(2.0)
 
     assert result(processes.ask()) == ["x1", "x2"]
-
-
-def test_a_long_answer_comes_in_parts() -> None:
-    """
-    A process has answered when all parts are there.
-    """
-    processes = Processes(2, 2 * PART + 1)
-    processes.ask()
-    processes.turn(3.0)
-
-    assert result(processes.ask()) == ["x1"] * (2 * PART + 1)
 
 
 def test_a_process_that_is_gone_is_awaited_for_a_moment() -> None:
@@ -120,20 +93,20 @@ def test_a_process_that_is_gone_is_awaited_for_a_moment() -> None:
 
     asked = processes.ask()
     assert not asked.called
-    processes.turn(ANSWER_SECONDS + 0.1)
+    processes.turn(REPLY_SECONDS + 0.1)
     assert result(asked) == ["x1"]
     processes.turn(GONE + 1)
     assert result(processes.ask()) == ["x1"]
 
 
-def test_clients_that_ask_often_share_a_question() -> None:
+def test_clients_that_ask_often_share_a_request() -> None:
     """
     The same answer serves for a second.
     """
     processes = Processes(2)
     processes.turn(1.1)
     asked = [processes.ask(often=True) for _ in range(50)]
-    processes.turn(ANSWER_SECONDS + 0.1)
+    processes.turn(REPLY_SECONDS + 0.1)
     asked += [processes.ask(often=True)]
 
     assert [result(one) for one in asked] == [["x1"]] * 51
@@ -158,24 +131,6 @@ def test_processes_without_streams_are_silent() -> None:
     assert processes.hubs[0].position().offset == 1
 
 
-def test_answers_to_others_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    All processes receive them; they can be long.
-    """
-    processes = Processes(3)
-    processes.ask()
-    processes.turn(3.0)
-    parsed: list[bytes] = []
-    monkeypatch.setattr(processes.peers[2], "_receive", parsed.append)
-
-    asked = processes.ask()
-    processes.turn(ANSWER_SECONDS + 0.1)
-
-    assert result(asked) == ["x1"]  # the other one has not received the question
-    assert [data for data in parsed if b'"ask"' in data]
-    assert not [data for data in parsed if b'"found"' in data]
-
-
 def test_a_further_server_has_processes_of_its_own() -> None:
     """
     They start and stop with those of the main one.
@@ -187,7 +142,7 @@ def test_a_further_server_has_processes_of_its_own() -> None:
     assert main.of_hub(processes.hubs[0]) is main
 
     further = main.of_hub(hub)
-    further.on_question("names", lambda _: succeed([]), lambda: True)
+    further.on_request("names", lambda _: succeed([]), lambda: True)
     processes.turn(1.1)
 
     assert main.of_hub(hub) is further

@@ -16,10 +16,11 @@ from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.revocations import Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
-from rt_twisted.actions.admin.acts import to_json
-from rt_twisted.actions.admin.bus import ANSWER_SECONDS, AdminBus
+from rt_twisted.actions.admin.bus import AdminBus
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.codecs.json_steps import list_to_json
 from rt_twisted.formats.sse import EventStream
+from rt_twisted.hub.peer_bus import REPLY_SECONDS
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.internal_channels import ACTS, REVOKED
 from rt_twisted.net.slices import run_in_slices
@@ -42,6 +43,7 @@ from tests.unit.actions.test_access_streams import (
 )
 from tests.unit.actions.websocket.daemon import HANDSHAKE, WebSocketDaemon
 from tests.unit.http.clients import Caller, read_answers
+from tests.unit.hub.shared_broker import SharedBroker
 
 LINES = ("^/sse$ sse", "^/open$ sse:allow=anyone", r"^/socket\.io/ socket.io", "^/admin/ admin",
          "^/all$ stream:subscribe=*,pattern=yes,allow=anyone")  # fmt: skip
@@ -54,7 +56,11 @@ class AdminNode:
     """
 
     def __init__(
-        self, alone: bool = True, keys: tuple[str, ...] = ("s3cret",), **limits: Any
+        self,
+        alone: bool = True,
+        keys: tuple[str, ...] = ("s3cret",),
+        broker: MemoryBroker | None = None,
+        **limits: Any,
     ) -> None:
         self.server: WebSocketDaemon
         tokens = TokenVerifier([TokenKey.of(SECRET)], now=self._now)
@@ -66,6 +72,7 @@ class AdminNode:
             admin_keys=Keys([Key.of(key) for key in keys]),
             socketio=make_socketio_limits(ping_interval=1000.0),
             limits=make_hub_limits(**limits),
+            broker=broker,
         )
         hub, clock = self.server.hub, self.server.clock
         self.bus = self.server.context.shared.get(
@@ -90,7 +97,7 @@ class AdminNode:
         caller.send(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         self.server.turn()
         if not caller.written():
-            self.server.clock.advance(ANSWER_SECONDS)
+            self.server.clock.advance(REPLY_SECONDS)
             self.server.turn()
         [answer] = read_answers(caller.written())
         is_json = answer.status == 200
@@ -346,24 +353,8 @@ def test_acts_and_revocations_reach_other_nodes() -> None:
     """
     What one node publishes, the others execute and answer.
     """
-    one, two = AdminNode(alone=False), AdminNode(alone=False)
-    sent: list[tuple[str, bytes]] = []
-
-    def connect_nodes(source: AdminNode, target: AdminNode) -> None:
-        publish = source.server.hub.publish
-
-        def to_both(drafts: Any) -> Any:
-            for draft in drafts:
-                if draft.channel in (ACTS, REVOKED):
-                    sent.append((draft.channel, draft.data))
-                    target_publish[target]([draft])
-            return publish(drafts)
-
-        source.server.hub.publish = to_both  # type: ignore[method-assign]
-
-    target_publish = {node: node.server.hub.publish for node in (one, two)}
-    connect_nodes(one, two)
-    connect_nodes(two, one)
+    broker = SharedBroker(Clock())
+    one, two = AdminNode(alone=False, broker=broker), AdminNode(alone=False, broker=broker)
     there = show(two.server, "/sse?channels=a", bearer(token(channels=["a"], jti="t1")))
 
     def ask(method: str, path: str, body: Any = None) -> Any:
@@ -374,7 +365,7 @@ def test_acts_and_revocations_reach_other_nodes() -> None:
         for _ in range(6):
             one.server.turn()
             two.server.turn()
-        one.server.clock.advance(ANSWER_SECONDS)
+        one.server.clock.advance(REPLY_SECONDS)
         one.server.turn()
         [answer] = read_answers(caller.written())
         return answer.json if answer.body else None
@@ -456,7 +447,7 @@ def test_many_subscribers_are_listed_in_slices() -> None:
         turns += 1
         assert turns < 1000
     listed: list[str] = []
-    run_in_slices(clock, to_json(found)).addCallback(listed.append)
+    run_in_slices(clock, list_to_json(found)).addCallback(listed.append)
     assert not listed
     while not listed:
         run_turn(clock)

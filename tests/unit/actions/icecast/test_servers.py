@@ -23,7 +23,7 @@ from rt_twisted.hub.live_peers import LivePeers
 from rt_twisted.routes import Routes, parse_route
 from tests.defaults import make_context, make_hub, make_server
 from tests.unit.actions.icecast.test_icecast import ADMIN, MOUNT, OK, Station, body, status
-from tests.unit.hub.test_live_peers import SharedBroker
+from tests.unit.hub.shared_broker import SharedBroker
 from tests.unit.media.test_mpeg_audio import MP3
 
 FAR = r"^/far/(\w+\.\w+)$ icecast:server=far,channel=radio/$1"
