@@ -231,7 +231,7 @@ def test_what_gstreamer_sends_is_read(codec: str, tmp_path: Path) -> None:
     for packet in packets_in((tmp_path / "packets").read_bytes()):
         for each in buffer.feed(parse_packet(packet), 0):
             assert each is not None
-            found += depacketizer.feed(each)
+            depacketizer.feed(each, found)
 
     sent, read = [unit.data for unit in units], [frame.data for frame in found]
     if codec == "jpeg":

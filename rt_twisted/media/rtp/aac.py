@@ -43,17 +43,18 @@ class AacDepacketizer:
         self._whole = 0  # bytes of the frame that is in fragments
         self._timestamp = 0  # of it
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         sizes, start = self._headers(packet.payload)
         payload = packet.payload
         if self._fragment is not None and packet.timestamp != self._timestamp:
             self._fragment = None
         left = len(payload) - start
         if len(sizes) == 1 and sizes[0] > left:
-            return self._add_fragment(packet, payload[start:], sizes[0])
+            self._add_fragment(packet, payload[start:], sizes[0], found)
+            return
         if self._fragment is not None:
-            return self._add_fragment(packet, payload[start:], self._whole)
-        found = []
+            self._add_fragment(packet, payload[start:], self._whole, found)
+            return
         for index, size in enumerate(sizes):
             end = start + size
             if end > len(payload):
@@ -63,12 +64,13 @@ class AacDepacketizer:
                     self._frame(packet.timestamp + index * self._samples, payload[start:end])
                 )
             start = end
-        return found
 
     def lost(self) -> None:
         self._fragment = None
 
-    def _add_fragment(self, packet: RtpPacket, part: bytes, size: int) -> list[MediaFrame]:
+    def _add_fragment(
+        self, packet: RtpPacket, part: bytes, size: int, found: list[MediaFrame]
+    ) -> None:
         if size > self._max_unit:
             raise too_large(self._max_unit)
         if self._fragment is None:
@@ -76,9 +78,10 @@ class AacDepacketizer:
             self._timestamp = packet.timestamp
         self._fragment += part
         if len(self._fragment) < self._whole and not packet.marker:
-            return []
+            return
         data, self._fragment = bytes(self._fragment), None
-        return [self._frame(packet.timestamp, data)] if len(data) == self._whole else []
+        if len(data) == self._whole:
+            found.append(self._frame(packet.timestamp, data))
 
     def _frame(self, timestamp: int, data: bytes) -> MediaFrame:
         return MediaFrame(self._track, timestamp, data, duration=self._samples)

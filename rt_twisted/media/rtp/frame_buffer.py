@@ -4,9 +4,25 @@ Frames that are spread over packets with marks at their first and last one (VP8,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload_format import too_large
 from rt_twisted.media.unit import MAX_UNIT
+
+
+@dataclass(frozen=True, slots=True)
+class EndedFrame:
+    """
+    A frame whose last part has arrived.
+
+    Args:
+        timestamp: RTP timestamp.
+        data: None in place of a frame with a gap.
+    """
+
+    timestamp: int
+    data: bytes | None
 
 
 class FrameBuffer:
@@ -25,11 +41,15 @@ class FrameBuffer:
         self._timestamp: int | None = None
         self._whole = False  # all parts so far have arrived
 
-    def feed(
-        self, packet: RtpPacket, part: bytes, is_first: bool
-    ) -> list[tuple[int, bytes | None]]:
+    def begin(self, timestamp: int) -> EndedFrame | None:
         """
-        Return the frames that end, with their timestamps; None in place of one with a gap.
+        Return the frame before a packet with *timestamp*, if that ends now.
+        """
+        return None if timestamp == self._timestamp else self._finish()
+
+    def add(self, packet: RtpPacket, part: bytes, is_first: bool) -> EndedFrame | None:
+        """
+        Add a part of a frame, behind `begin`. Return its frame, if it is the last part.
 
         Args:
             packet: has the timestamp and the marker.
@@ -39,9 +59,7 @@ class FrameBuffer:
         Raises:
             RemoteProtocolError: the frame is too large.
         """
-        found: list[tuple[int, bytes | None]] = []
-        if packet.timestamp != self._timestamp:
-            self._finish(found)
+        if self._timestamp is None:
             self._timestamp = packet.timestamp
             self._whole = is_first
         self._data += part
@@ -49,9 +67,7 @@ class FrameBuffer:
             self._whole = False
             self._data.clear()
             raise too_large(self._max_unit)
-        if packet.marker:
-            self._finish(found)
-        return found
+        return self._finish() if packet.marker else None
 
     def lost(self) -> None:
         """
@@ -59,9 +75,11 @@ class FrameBuffer:
         """
         self._whole = False
 
-    def _finish(self, found: list[tuple[int, bytes | None]]) -> None:
+    def _finish(self) -> EndedFrame | None:
+        found = None
         if self._timestamp is not None and self._data:
-            found.append((self._timestamp, bytes(self._data) if self._whole else None))
+            found = EndedFrame(self._timestamp, bytes(self._data) if self._whole else None)
         self._data.clear()
         self._timestamp = None
         self._whole = False
+        return found

@@ -23,12 +23,12 @@ class G711Depacketizer:
     def __init__(self, track: Track) -> None:
         self._track = track
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         data = packet.payload
         if not data:
-            return []
+            return
         samples = len(data) // max(1, self._track.channels)
-        return [MediaFrame(self._track, packet.timestamp, data, duration=samples)]
+        found.append(MediaFrame(self._track, packet.timestamp, data, duration=samples))
 
     def lost(self) -> None:
         """

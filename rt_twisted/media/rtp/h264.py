@@ -67,11 +67,10 @@ class H264Depacketizer:
         for nal in sets:
             self._store(nal)
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         payload = packet.payload
-        found: list[MediaFrame] = []
         if not payload:
-            return found
+            return
         buffer = self._buffer
         self._take(buffer.begin(packet.timestamp), found)
         kind = payload[0] & 31
@@ -85,7 +84,6 @@ class H264Depacketizer:
         else:
             raise RemoteProtocolError(f"H264: packets of type {kind} are not supported")
         self._take(buffer.end(packet.marker), found)
-        return found
 
     def lost(self) -> None:
         self._buffer.lost()

@@ -65,11 +65,10 @@ class H265Depacketizer:
         for nal in sets:
             self._store(nal)
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         payload = packet.payload
-        found: list[MediaFrame] = []
         if len(payload) < 2:
-            return found
+            return
         buffer = self._buffer
         self._take(buffer.begin(packet.timestamp), found)
         kind = payload[0] >> 1 & 63
@@ -83,7 +82,6 @@ class H265Depacketizer:
         else:
             raise RemoteProtocolError(f"H265: packets of type {kind} are not supported")
         self._take(buffer.end(packet.marker), found)
-        return found
 
     def lost(self) -> None:
         self._buffer.lost()

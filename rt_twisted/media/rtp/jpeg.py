@@ -60,11 +60,13 @@ class JpegDepacketizer:
         self._tables: dict[int, tuple[bytes, ...]] = {}  # by Q
         self._track: Track | None = None
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         payload = packet.payload
         if len(payload) < _HEAD:
-            return []
+            return
         offset = int.from_bytes(payload[1:4])
+        if packet.timestamp != self._timestamp:
+            self._finish(found)  # it has no marker
         if packet.timestamp != self._timestamp or not offset:
             self._begin(packet.timestamp)
         start = _HEAD
@@ -81,19 +83,23 @@ class JpegDepacketizer:
             self._header = JpegHeader(kind, size, interval, tables)
         if offset != len(self._scan) or self._header is None:
             self._header = None  # a part is missing
-            return []
+            return
         self._scan += payload[start:]
         if len(self._scan) > self._max_unit:
             self._begin(None)
             raise too_large(self._max_unit)
-        if not packet.marker:
-            return []
-        header, scan = self._header, bytes(self._scan)
-        self._begin(None)
-        return [MediaFrame(self._described(header.size), packet.timestamp, picture(header, scan))]
+        if packet.marker:
+            self._finish(found)
 
     def lost(self) -> None:
         self._header = None
+
+    def _finish(self, found: list[MediaFrame]) -> None:
+        header, timestamp = self._header, self._timestamp
+        if header is not None and timestamp is not None and self._scan:
+            data = picture(header, bytes(self._scan))
+            found.append(MediaFrame(self._described(header.size), timestamp, data))
+        self._begin(None)
 
     def _begin(self, timestamp: int | None) -> None:
         self._timestamp = timestamp

@@ -37,29 +37,31 @@ class LatmDepacketizer:
         self._timestamp: int | None = None
         self._whole = True
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         if packet.timestamp != self._timestamp:
-            self._element.clear()
+            self._finish(found)  # it has no marker
             self._timestamp = packet.timestamp
             self._whole = True
         self._element += packet.payload
         if len(self._element) > self._max_unit:
-            self._whole = False
-            self._element.clear()
+            self.lost()
             raise too_large(self._max_unit)
-        if not packet.marker:
-            return []
-        element, whole = bytes(self._element), self._whole
-        self._element.clear()
-        self._timestamp = None
-        return self._frames(packet.timestamp, element) if whole else []
+        if packet.marker:
+            self._finish(found)
 
     def lost(self) -> None:
         self._whole = False  # what is left of the element has the same timestamp
         self._element.clear()
 
-    def _frames(self, timestamp: int, element: bytes) -> list[MediaFrame]:
-        found = []
+    def _finish(self, found: list[MediaFrame]) -> None:
+        """
+        Append the frames of the element in progress, which ends, to *found*.
+        """
+        timestamp, self._timestamp = self._timestamp, None
+        element = bytes(self._element) if self._whole else b""
+        self._element.clear()
+        if timestamp is None:
+            return
         position = 0
         for index in range(self._count):
             size = 0
@@ -76,7 +78,6 @@ class LatmDepacketizer:
                 at = timestamp + index * self._samples
                 data = element[start:position]
                 found.append(MediaFrame(self._track, at, data, duration=self._samples))
-        return found
 
 
 class LatmPayload:

@@ -31,26 +31,26 @@ class MpegAudioDepacketizer:
         self._fragment: bytearray | None = None
         self._timestamp = 0  # of the fragment
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         payload = packet.payload
         if len(payload) < 5:
-            return []
+            return
         offset, data = int.from_bytes(payload[2:4]), payload[4:]
         if offset:
             fragment = self._fragment
             if fragment is None or len(fragment) != offset:
                 self._fragment = None
-                return []
+                return
             data = bytes(fragment + data)
             timestamp = self._timestamp
         else:
             timestamp = packet.timestamp
         self._fragment = None
-        found: list[MediaFrame] = []
+        padded = data + bytes(HEADER)
         position = 0
         ticks = 0
         while position + 4 <= len(data):
-            header = parse_header(data + bytes(HEADER), position)
+            header = parse_header(padded, position)
             if header is None or header.codec != MPEG:
                 raise RemoteProtocolError("MPEG audio: a packet does not begin with a frame")
             end = position + header.size
@@ -64,7 +64,6 @@ class MpegAudioDepacketizer:
             )
             ticks += duration
             position = end
-        return found
 
     def lost(self) -> None:
         self._fragment = None

@@ -25,16 +25,16 @@ class OpusDepacketizer:
         self._channels = channels
         self._track: Track | None = None
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         data = packet.payload
         duration = duration_of(data)
         if not duration:
-            return []
+            return
         if self._track is None:
             channels = self._channels or (2 if is_stereo(data) else 1)
             self._track = Track(self._id, Kind.AUDIO, "opus", write_head(channels), RATE, channels)
         ticks = duration * RATE // 1_000_000
-        return [MediaFrame(self._track, packet.timestamp, data, duration=ticks)]
+        found.append(MediaFrame(self._track, packet.timestamp, data, duration=ticks))
 
     def lost(self) -> None:
         """

@@ -42,12 +42,13 @@ class Depacketizer(Protocol):
     Makes frames of the packets of one track.
     """
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         """
-        Return the frames that *packet* completes, in decoding order.
+        Append the frames that *packet* completes to *found*, in decoding order.
 
         Args:
             packet: the next one by its sequence number.
+            found: gets the frames, also those before what is malformed.
 
         Raises:
             RemoteProtocolError: its payload is malformed. The next packets can be fed, after

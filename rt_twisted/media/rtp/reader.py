@@ -87,13 +87,13 @@ class RtpTrack:
                 self.lost += 1
                 self._depacketizer.lost()
                 continue
+            frames: list[MediaFrame] = []
             try:
-                frames = self._depacketizer.feed(each)
+                self._depacketizer.feed(each, frames)
             except RemoteProtocolError as error:
                 self.malformed += 1
                 self.problem = self.problem or error.reason
                 self._depacketizer.lost()
-                continue
             for frame in frames:
                 found.append((frame.track, self._unit(frame, now)))
         return found

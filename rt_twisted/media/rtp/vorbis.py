@@ -44,17 +44,17 @@ class VorbisDepacketizer:
         self._blocks = blocks
         self._fragment: bytearray | None = None
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         payload = packet.payload
         if len(payload) < 6 or int.from_bytes(payload[:3]) != self._ident:
-            return []
+            return
         part, kind, count = payload[3] >> 6, payload[3] >> 4 & 3, payload[3] & 15
         if kind:
-            return []  # configurations and comments
+            return  # configurations and comments
         if part:
-            return self._add_fragment(packet.timestamp, part, payload)
+            self._add_fragment(packet.timestamp, part, payload, found)
+            return
         self._fragment = None
-        found: list[MediaFrame] = []
         timestamp = packet.timestamp
         position = 4
         for _ in range(count):
@@ -63,30 +63,29 @@ class VorbisDepacketizer:
             if position > len(payload):
                 raise RemoteProtocolError("Vorbis: a packet is truncated")
             timestamp += self._add(timestamp, payload[start:position], found)
-        return found
 
     def lost(self) -> None:
         self._fragment = None
         self._blocks.forget()
 
-    def _add_fragment(self, timestamp: int, part: int, payload: bytes) -> list[MediaFrame]:
+    def _add_fragment(
+        self, timestamp: int, part: int, payload: bytes, found: list[MediaFrame]
+    ) -> None:
         size = int.from_bytes(payload[4:6])
         data = payload[6 : 6 + size]
         if part == 1:
             self._fragment = bytearray(data)
-            return []
+            return
         if self._fragment is None:
-            return []
+            return
         self._fragment += data
         if len(self._fragment) > self._max_unit:
             self._fragment = None
             raise too_large(self._max_unit)
         if part == 2:
-            return []
-        found: list[MediaFrame] = []
+            return
         self._add(timestamp, bytes(self._fragment), found)
         self._fragment = None
-        return found
 
     def _add(self, timestamp: int, data: bytes, found: list[MediaFrame]) -> int:
         """

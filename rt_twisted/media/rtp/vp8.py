@@ -5,7 +5,7 @@ RTP payload format for VP8 (RFC 7741).
 from __future__ import annotations
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.media.rtp.frame_buffer import FrameBuffer
+from rt_twisted.media.rtp.frame_buffer import EndedFrame, FrameBuffer
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame, split
 from rt_twisted.media.sdp import MediaDescription
@@ -28,25 +28,28 @@ class Vp8Depacketizer:
         self._broken = True  # up to the next keyframe
         self._track: Track | None = None
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         payload = packet.payload
         if not payload:
-            return []
+            return
+        self._take(self._buffer.begin(packet.timestamp), found)
         start = _descriptor_size(payload)
         if start >= len(payload):
             raise RemoteProtocolError("VP8: a payload descriptor is truncated")
         is_first = bool(payload[0] & 0x10) and not payload[0] & 7
-        frames = self._buffer.feed(packet, payload[start:], is_first)
-        return [made for at, data in frames for made in self._frames(at, data)]
+        self._take(self._buffer.add(packet, payload[start:], is_first), found)
 
     def lost(self) -> None:
         self._buffer.lost()
         self._broken = True
 
-    def _frames(self, timestamp: int, data: bytes | None) -> list[MediaFrame]:
+    def _take(self, frame: EndedFrame | None, found: list[MediaFrame]) -> None:
+        if frame is None:
+            return
+        data = frame.data
         if data is None:
             self._broken = True
-            return []
+            return
         key = is_keyframe(data)
         if key:
             self._broken = False
@@ -54,8 +57,8 @@ class Vp8Depacketizer:
             if self._track is None or self._track.size != size:
                 self._track = Track(self._id, Kind.VIDEO, "vp8", size=size)
         if self._broken or self._track is None:
-            return []
-        return [MediaFrame(self._track, timestamp, data, key)]
+            return
+        found.append(MediaFrame(self._track, frame.timestamp, data, key))
 
 
 class Vp8Payload:

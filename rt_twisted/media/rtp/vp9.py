@@ -5,7 +5,7 @@ RTP payload format for VP9 (RFC 9628).
 from __future__ import annotations
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.media.rtp.frame_buffer import FrameBuffer
+from rt_twisted.media.rtp.frame_buffer import EndedFrame, FrameBuffer
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame, split
 from rt_twisted.media.sdp import MediaDescription
@@ -36,24 +36,28 @@ class Vp9Depacketizer:
         self._broken = True  # up to the next keyframe
         self._track: Track | None = None
 
-    def feed(self, packet: RtpPacket) -> list[MediaFrame]:
+    def feed(self, packet: RtpPacket, found: list[MediaFrame]) -> None:
         payload = packet.payload
         if not payload:
-            return []
+            return
+        self._take(self._buffer.begin(packet.timestamp), found)
         start = _descriptor_size(payload)
         if start >= len(payload):
             raise RemoteProtocolError("VP9: a payload descriptor is truncated")
-        frames = self._buffer.feed(packet, payload[start:], bool(payload[0] & _BEGINS))
-        return [made for at, data in frames for made in self._frames(at, data)]
+        is_first = bool(payload[0] & _BEGINS)
+        self._take(self._buffer.add(packet, payload[start:], is_first), found)
 
     def lost(self) -> None:
         self._buffer.lost()
         self._broken = True
 
-    def _frames(self, timestamp: int, data: bytes | None) -> list[MediaFrame]:
+    def _take(self, frame: EndedFrame | None, found: list[MediaFrame]) -> None:
+        if frame is None:
+            return
+        data = frame.data
         if data is None:
             self._broken = True
-            return []
+            return
         header = parse_keyframe(data)
         if header is not None:
             self._broken = False
@@ -62,8 +66,8 @@ class Vp9Depacketizer:
             if track != self._track:
                 self._track = track
         if self._broken or self._track is None:
-            return []
-        return [MediaFrame(self._track, timestamp, data, header is not None)]
+            return
+        found.append(MediaFrame(self._track, frame.timestamp, data, header is not None))
 
 
 class Vp9Payload:

@@ -48,7 +48,7 @@ class Sender:
         marks = {index % len(payloads) for index in marked}
         for index, payload in enumerate(payloads):
             packet = RtpPacket(96, index in marks, 0, time, 1, payload)
-            self.frames += self.depacketizer.feed(packet)
+            self.depacketizer.feed(packet, self.frames)
         return self
 
     @property
@@ -195,7 +195,7 @@ def test_no_payload_raises_anything_else(packets: list[tuple[int, bytes, bool]])
     depacketizer = H264Depacketizer(1, (SPS, PPS))
     for time, payload, marker in packets:
         try:
-            depacketizer.feed(RtpPacket(96, marker, 0, time, 1, payload))
+            depacketizer.feed(RtpPacket(96, marker, 0, time, 1, payload), [])
         except RemoteProtocolError:
             depacketizer.lost()
 

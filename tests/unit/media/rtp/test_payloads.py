@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.h264 import write_avcc
 from rt_twisted.media.h265 import write_hvcc
+from rt_twisted.media.rtp.clock import SessionClock
 from rt_twisted.media.rtp.jpeg import JpegHeader, picture
 from rt_twisted.media.rtp.latm import parse_mux_config
-from rt_twisted.media.rtp.packet import RtpPacket
+from rt_twisted.media.rtp.packet import RtpPacket, write_packet
 from rt_twisted.media.rtp.payload_format import Depacketizer, MediaFrame
 from rt_twisted.media.rtp.payload_registry import BY_CODEC, PAYLOADS, payload_of
+from rt_twisted.media.rtp.reader import RtpTrack
 from rt_twisted.media.sdp import MediaDescription, OfferedMedia, parse_sdp, write_sdp
 from rt_twisted.media.timeline import PACKET
 from rt_twisted.media.unit import MAX_UNIT, Kind, Track
@@ -98,7 +100,16 @@ def sent(codec: str, data: bytes, depacketizer: Depacketizer, time: int = 0) -> 
     found: list[MediaFrame] = []
     for index, payload in enumerate(payloads):
         packet = RtpPacket(96, index == len(payloads) - 1, index, time, 1, payload)
-        found += depacketizer.feed(packet)
+        depacketizer.feed(packet, found)
+    return found
+
+
+def fed(depacketizer: Depacketizer, packet: RtpPacket) -> list[MediaFrame]:
+    """
+    Return what *packet* completes.
+    """
+    found: list[MediaFrame] = []
+    depacketizer.feed(packet, found)
     return found
 
 
@@ -149,7 +160,7 @@ def test_a_frame_with_a_gap_is_dropped(codec: str) -> None:
                 depacketizer.lost()
                 continue
             last = index == len(payloads) - 1
-            found += depacketizer.feed(RtpPacket(96, last, index, missing, 1, payload))
+            depacketizer.feed(RtpPacket(96, last, index, missing, 1, payload), found)
         if missing < len(payloads) - 1:
             assert found == []
     depacketizer.lost()
@@ -177,6 +188,90 @@ def test_a_frame_that_is_too_large_is_dropped(codec: str) -> None:
     assert [frame.data for frame in found][:3] == [FRAMES[codec]] * 3
 
 
+MALFORMED = {
+    "h264": b"\x1d\x80abc",
+    "h265": b"\x64\x01abc",
+    "vp8": b"\x80",
+    "vp9": b"\xa0",
+    "jpeg": bytes(4) + b"\xc8\0\x08\x08",
+}
+
+
+@pytest.mark.parametrize("codec", MALFORMED)
+def test_a_frame_before_a_malformed_packet_is_found(codec: str) -> None:
+    """
+    It ends with its timestamp, as senders that set no marker have it; frames without their
+    keyframe do not follow.
+    """
+    depacketizer = depacketizer_of(codec)
+    count = -(-len(FRAMES[codec]) // PACKET)
+    found: list[MediaFrame] = []
+    for payload in BY_CODEC[codec].packetize(TRACKS[codec], FRAMES[codec], count):
+        depacketizer.feed(RtpPacket(96, False, 0, 0, 1, payload), found)
+    assert found == []
+
+    with pytest.raises(RemoteProtocolError):
+        depacketizer.feed(RtpPacket(96, False, 0, 1, 1, MALFORMED[codec]), found)
+
+    assert [frame.data for frame in found] == [FRAMES[codec]]
+
+
+def packed(codec: str) -> bytes:
+    """
+    Return a packet with two whole frames and a third one that is truncated.
+    """
+    if codec == "aac":
+        heads = b"".join([(size << 3).to_bytes(2) for size in (5, 5, 7)])
+        return (48).to_bytes(2) + heads + b"aaaaabbbbbccc"
+    if codec == "vorbis":
+        frame = (5).to_bytes(2) + b"\0data"
+        return b"RTT\x03" + frame + frame + frame[:5]
+    return bytes(4) + MP3 + MP3 + b"neither a frame nor a part of one"
+
+
+@pytest.mark.parametrize("codec", ["aac", "vorbis", "mp3"])
+def test_frames_before_a_malformed_one_are_found(codec: str) -> None:
+    """
+    Those of the same packet.
+    """
+    depacketizer = depacketizer_of(codec)
+    found: list[MediaFrame] = []
+    with pytest.raises(RemoteProtocolError):
+        depacketizer.feed(RtpPacket(96, True, 0, 0, 1, packed(codec)), found)
+
+    assert len(found) == 2
+
+
+def test_a_track_keeps_what_precedes_a_malformed_packet() -> None:
+    """
+    Its unit is published, and the malformed packet is counted.
+    """
+    depacketizer = depacketizer_of("aac")
+    track = RtpTrack(1, 96, 48000, depacketizer, SessionClock())
+
+    found = track.feed(write_packet(96, True, 0, 0, 1, packed("aac")), 0)
+
+    assert [unit.data for _, unit in found] == [b"aaaaa", b"bbbbb"]
+    assert track.malformed == 1
+    assert track.problem == "AAC: an access unit is truncated"
+
+
+def test_pictures_without_a_marker() -> None:
+    """
+    A picture of JPEG and an element of LATM end with their timestamps.
+    """
+    for depacketizer, payload in (
+        (depacketizer_of("jpeg"), BY_CODEC["jpeg"].packetize(TRACKS["jpeg"], JPEG, 1)[0]),
+        (PAYLOADS["mp4a-latm"].depacketizer(LATM, 1), b"\x05frame"),
+    ):
+        found = [
+            each
+            for time in range(3)
+            for each in fed(depacketizer, RtpPacket(96, False, time, time, 1, payload))
+        ]
+        assert [frame.timestamp for frame in found] == [0, 1]
+
+
 @pytest.mark.parametrize("encoding", sorted(PAYLOADS))
 @given(packets=st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=30), st.booleans())))
 def test_no_payload_raises_anything_else(
@@ -188,7 +283,7 @@ def test_no_payload_raises_anything_else(
     depacketizer = PAYLOADS[encoding].depacketizer(MEDIA[encoding], 1)
     for time, payload, marker in packets:
         try:
-            depacketizer.feed(RtpPacket(96, marker, 0, time, 1, payload))
+            depacketizer.feed(RtpPacket(96, marker, 0, time, 1, payload), [])
         except RemoteProtocolError:
             depacketizer.lost()
 
@@ -230,11 +325,11 @@ def test_aac_of_gstreamer() -> None:
     frame = b"a" * 300
     element = b"\xff\x2d" + frame
 
-    found = depacketizer.feed(RtpPacket(96, True, 0, 0, 1, element))
-    found += depacketizer.feed(RtpPacket(96, False, 1, 1024, 1, element[:100]))
-    found += depacketizer.feed(RtpPacket(96, True, 2, 1024, 1, element[100:]))
+    found = fed(depacketizer, RtpPacket(96, True, 0, 0, 1, element))
+    found += fed(depacketizer, RtpPacket(96, False, 1, 1024, 1, element[:100]))
+    found += fed(depacketizer, RtpPacket(96, True, 2, 1024, 1, element[100:]))
     depacketizer.lost()
-    found += depacketizer.feed(RtpPacket(96, True, 4, 2048, 1, element))
+    found += fed(depacketizer, RtpPacket(96, True, 4, 2048, 1, element))
 
     assert [each.data for each in found] == [frame] * 3
     track = found[0].track
@@ -268,7 +363,7 @@ def test_several_aac_frames_in_one_packet() -> None:
     data = b"a" * 5 + b"b" * 6 + b"c" * 7
     packet = RtpPacket(96, True, 0, 2**32 - 1, 1, (48).to_bytes(2) + heads + data)
 
-    found = depacketizer.feed(packet)
+    found = fed(depacketizer, packet)
 
     assert [each.data for each in found] == [b"a" * 5, b"b" * 6, b"c" * 7]
     assert [each.timestamp - 2**32 + 1 for each in found] == [0, 1024, 2048]
@@ -286,9 +381,9 @@ def test_several_mp3_frames_in_one_packet_and_one_in_two() -> None:
     As ffmpeg packs them.
     """
     depacketizer = depacketizer_of("mp3")
-    found = depacketizer.feed(RtpPacket(14, True, 0, 0, 1, bytes(4) + MP3 + MP3))
-    found += depacketizer.feed(RtpPacket(14, True, 1, 9000, 1, bytes(4) + MP3[:300]))
-    found += depacketizer.feed(RtpPacket(14, True, 2, 9000, 1, b"\0\0\x01\x2c" + MP3[300:]))
+    found = fed(depacketizer, RtpPacket(14, True, 0, 0, 1, bytes(4) + MP3 + MP3))
+    found += fed(depacketizer, RtpPacket(14, True, 1, 9000, 1, bytes(4) + MP3[:300]))
+    found += fed(depacketizer, RtpPacket(14, True, 2, 9000, 1, b"\0\0\x01\x2c" + MP3[300:]))
 
     assert [each.data for each in found] == [MP3] * 3
     assert [each.timestamp for each in found] == [0, 2351, 9000]
@@ -308,7 +403,7 @@ def test_descriptors_of_vp8(descriptor: bytes) -> None:
     With picture ids of one and of two bytes, and everything else.
     """
     depacketizer = depacketizer_of("vp8")
-    [found] = depacketizer.feed(RtpPacket(96, True, 0, 0, 1, descriptor + VP8))
+    [found] = fed(depacketizer, RtpPacket(96, True, 0, 0, 1, descriptor + VP8))
     assert found.data == VP8
 
 
@@ -318,8 +413,8 @@ def test_descriptors_of_vp9() -> None:
     """
     depacketizer = depacketizer_of("vp9")
     structure = bytes.fromhex("0a18014000f00101")
-    [found] = depacketizer.feed(RtpPacket(96, True, 0, 0, 1, structure + VP9))
+    [found] = fed(depacketizer, RtpPacket(96, True, 0, 0, 1, structure + VP9))
     assert found.data == VP9
     flexible = bytes.fromhex("fc8001230304")  # id, layers, two references; begins and ends
-    [found] = depacketizer.feed(RtpPacket(96, True, 1, 1, 1, flexible[:6] + VP9))
+    [found] = fed(depacketizer, RtpPacket(96, True, 1, 1, 1, flexible[:6] + VP9))
     assert found.data == VP9
