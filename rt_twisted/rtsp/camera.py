@@ -24,6 +24,7 @@ from rt_twisted.rtsp.fields import choose_transport, session_of
 from rt_twisted.rtsp.messages import (
     InterleavedPacket,
     MessageParser,
+    RtspItem,
     RtspRequest,
     RtspResponse,
     write_request,
@@ -33,6 +34,7 @@ from rt_twisted.rtsp.presentation import Announcement, announce
 from rt_twisted.rtsp.recording import Recording
 
 ANSWER_SECONDS = 10.0  # for a response
+MAX_REQUESTS = 100  # of a camera between two keep-alives: it may not read our responses
 SESSION_SECONDS = 60  # of a session whose camera does not say
 AGENT = ("User-Agent", "rt_twisted")
 
@@ -74,6 +76,7 @@ class CameraConnection(Protocol):
         self._uses = 0  # of the nonce
         self._reason = "the camera has closed the connection"
         self._keepalive: Any = None
+        self._requests = 0  # of the camera since the last keep-alive
 
     async def play(self) -> Announcement:
         """
@@ -188,6 +191,7 @@ class CameraConnection(Protocol):
         method = "GET_PARAMETER" if "GET_PARAMETER" in self._public else "OPTIONS"
 
         def send() -> None:
+            self._requests = 0
             self._send(method, url, ())
             self._keepalive = self._reactor.callLater(interval, send)
 
@@ -233,11 +237,12 @@ class CameraConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self.recording is not None:
             self.recording.touch(len(data))
+        items: list[RtspItem] = []
+        problem = ""
         try:
-            items = self._parser.feed(data)
+            self._parser.feed(data, items)
         except RemoteProtocolError as error:
-            self.abort(error.reason)
-            return
+            problem = error.reason
         for item in items:
             if isinstance(item, InterleavedPacket):
                 if self.recording is not None:
@@ -248,8 +253,14 @@ class CameraConnection(Protocol):
                     waiting.callback(item)
             elif isinstance(item, RtspRequest):
                 self._refuse(item)
+        if problem:
+            self.abort(problem)
 
     def _refuse(self, request: RtspRequest) -> None:
+        self._requests += 1
+        if self._requests > MAX_REQUESTS:
+            self.abort(f"the camera has sent more than {MAX_REQUESTS} requests")
+            return
         status = 200 if request.method == "OPTIONS" else 501
         transport: Any = self.transport
         transport.write(write_response(status, [("CSeq", request.headers.get("cseq", "0"))]))

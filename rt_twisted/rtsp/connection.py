@@ -124,10 +124,12 @@ class RtspConnection:
         self._received_at = self.server.reactor.seconds()
         self._dialogue.touch(len(data))
         self._queued_bytes = self._queued_bytes + len(data) if self._queue else len(data)
+        items: list[RtspItem] = []
         try:
-            self._queue.extend(self.parser.feed(data))
+            self.parser.feed(data, items)
+            self._queue.extend(items)
         except RemoteProtocolError as error:
-            self._queue.append(error)
+            self._queue.extend((*items, error))
         if len(self._queue) > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES:
             self.abort("too many requests at once")
             return
@@ -318,8 +320,8 @@ class RtspConnection:
 
     def _deadline(self) -> float:
         state = self._dialogue.state
-        if state is RtspState.RECORDING or self._busy or self._is_held():
-            return math.inf  # publishers have a timeout of their own
+        if self._dialogue.times_out or self._busy or self._is_held():
+            return math.inf
         if state is RtspState.INIT:
             return self._begun_at + HANDSHAKE_SECONDS
         return self._received_at + SESSION_SECONDS + SESSION_GRACE

@@ -96,6 +96,13 @@ class Dialogue:
         """
         return self._state
 
+    @property
+    def times_out(self) -> bool:
+        """
+        Return whether what is recorded ends by itself if the client sends nothing.
+        """
+        return self._recording is not None and self._recording.times_out
+
     def _enter(self, state: RtspState) -> None:
         """
         Change the state. Sessions that do nothing are counted, and bounded for each address.
@@ -352,10 +359,14 @@ class Dialogue:
         self._connection.begin_handshake()
 
     def _route(self, method: str, path: str) -> tuple[RtspRoute, Match]:
-        found = self._find(method, path) if self._find is not None else None
-        if not isinstance(found, tuple):
-            raise HttpError(404, "no rtsp route has this path")
-        return found
+        find = self._find or (lambda method, path: None)
+        found = find(method, path)
+        if isinstance(found, tuple):
+            return found
+        other = "ANNOUNCE" if method == "DESCRIBE" else "DESCRIBE"
+        if isinstance(find(other, path), tuple):
+            raise HttpError(405, f"this path is not for {method}", [("Allow", other)])
+        raise HttpError(404, "no rtsp route has this path")
 
     def _session_header(self, created: bool = False) -> list[Header]:
         if not created and self.state is RtspState.INIT:

@@ -95,7 +95,12 @@ class DialogueConnection(ConnectionInput, DuplexOwner, Protocol):
 class RecordingSink(Protocol):
     """
     Receives what a client records.
+
+    Attributes:
+        times_out: whether it ends the connection by itself if nothing is received.
     """
+
+    times_out: bool
 
     def touch(self, size: int) -> None:
         """

@@ -13,7 +13,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.rtsp.start import METHODS
 
 MAX_LINE = 8192  # bytes of a request line or a header
-MAX_HEADERS = 100
+MAX_HEADERS = 100  # also their continuation lines
 MAX_HEAD = 65536  # bytes of all headers of a message
 MAX_BODY = 128 * 1024  # bytes
 MAX_GARBAGE = 64 * 1024  # bytes between two packets
@@ -25,6 +25,8 @@ _START_LINES = (*[f"{method} ".encode() for method in METHODS], b"RTSP/1.0 ")
 _START = re.compile(b"|".join([rb"\$", *map(re.escape, _START_LINES)]))
 _ANY_REQUEST = re.compile(rb"[A-Z][A-Z_]{1,30} (rtsps?://|\*)", re.IGNORECASE)
 _MAY_BE_REQUEST = re.compile(rb"[A-Z][A-Z_]{0,30}(?: [a-z]{0,5}:?/{0,2})?", re.IGNORECASE)
+# A CR alone would end a line for some: values are sent back, and logged.
+_CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -122,7 +124,7 @@ class MessageParser:
         self._head_end = 0  # index in the buffer up to which the end of a head was sought
         self._message: tuple[str, dict[str, str], tuple[str, ...], int] | None = None
 
-    def feed(self, data: bytes) -> list[RtspItem]:
+    def feed(self, data: bytes, found: list[RtspItem] | None = None) -> list[RtspItem]:
         """
         Parse the next bytes.
 
@@ -130,9 +132,10 @@ class MessageParser:
 
         Args:
             data: any length; b"" changes nothing.
+            found: gets the items, also those before an error; None for a new list.
 
         Returns:
-            The messages and packets that *data* completed, in order.
+            *found*, with the messages and packets that *data* completed, in order.
 
         Raises:
             RemoteProtocolError: the peer broke the protocol. Respond with its `status` and
@@ -140,7 +143,7 @@ class MessageParser:
         """
         buffer = self._buffer
         buffer += data
-        found: list[RtspItem] = []
+        found = [] if found is None else found
         position = 0
         size = len(buffer)
         channels = self.channels
@@ -284,6 +287,8 @@ def _find_head_end(buffer: bytearray, position: int, start: int) -> tuple[int, i
 
 
 def _parse_lines(head: bytes) -> tuple[str, dict[str, str], tuple[str, ...]]:
+    if _CONTROL.search(head) is not None:
+        raise RemoteProtocolError("a header has a control character")
     lines = head.decode("utf-8", "surrogateescape").split("\n")
     first = lines[0].rstrip("\r")
     if len(first) > MAX_LINE:
@@ -298,14 +303,14 @@ def _parse_lines(head: bytes) -> tuple[str, dict[str, str], tuple[str, ...]]:
             continue
         if len(text) > MAX_LINE:
             raise RemoteProtocolError("a header is too long")
+        count += 1
+        if count > MAX_HEADERS:
+            raise RemoteProtocolError(f"a message has more than {MAX_HEADERS} headers")
         if text[0] in " \t":  # a continuation line
             if not name:
                 raise RemoteProtocolError("a header is malformed")
             headers[name] += " " + text.strip()
             continue
-        count += 1
-        if count > MAX_HEADERS:
-            raise RemoteProtocolError(f"a message has more than {MAX_HEADERS} headers")
         name, colon, value = text.partition(":")
         name, value = name.strip().lower(), value.strip()
         if not colon or not _TOKEN.fullmatch(name.encode("utf-8", "surrogateescape")):

@@ -83,6 +83,8 @@ class Recording:
         request: of the client, for the access log; None for no line.
     """
 
+    times_out = True
+
     def __init__(
         self,
         context: ActionContext,

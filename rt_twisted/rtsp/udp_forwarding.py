@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from twisted.internet.error import MessageLengthError
+from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
@@ -83,13 +83,19 @@ class InterleavedAction:
     ) -> UdpForwarder:
         """
         Begin to forward.
+
+        Raises:
+            HttpError: 503, there is no UDP port for it.
         """
         targets: dict[int, tuple[str, int]] = {}
         for (host, port), index in zip(self.places, sorted(tracks.channels), strict=False):
             first, second = tracks.channels[index]
             targets[first] = host, port
             targets[second] = host, port + 1
-        return UdpForwarder(self.context.reactor, targets)
+        try:
+            return UdpForwarder(self.context.reactor, targets)
+        except CannotListenError:
+            raise HttpError(503, "no UDP port is free") from None
 
 
 class UdpForwarder:
@@ -99,7 +105,12 @@ class UdpForwarder:
     Args:
         reactor: the reactor.
         targets: address and port of each channel; the packets of others are left out.
+
+    Raises:
+        CannotListenError: there is no UDP port for it.
     """
+
+    times_out = False
 
     def __init__(self, reactor: Any, targets: dict[int, tuple[str, int]]) -> None:
         self._targets = targets
@@ -108,7 +119,13 @@ class UdpForwarder:
             is_v6 = ":" in host
             if is_v6 not in self._ports:
                 interface = "::" if is_v6 else ""
-                self._ports[is_v6] = reactor.listenUDP(0, DatagramProtocol(), interface=interface)
+                try:
+                    port = reactor.listenUDP(0, DatagramProtocol(), interface=interface)
+                except CannotListenError:
+                    self.close("")
+                    raise
+                port.stopReading()  # whoever sends to it costs nothing
+                self._ports[is_v6] = port
 
     def touch(self, size: int) -> None:
         """

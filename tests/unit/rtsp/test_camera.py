@@ -236,3 +236,49 @@ def test_a_camera_is_fetched_on_demand() -> None:
     assert transport.disconnecting
     connection.connectionLost(Failure(ConnectionDone()))
     fetcher.stop()
+
+
+def playing() -> tuple[Camera, CameraConnection, StringTransport]:
+    """
+    Return a camera that plays, the connection to it and its transport.
+    """
+    camera = Camera()
+    connection = CameraConnection(SOURCE, camera.place.place.clock)
+    camera.connect(SOURCE, connection)
+    ensureDeferred(connection.play())
+    camera.pump()
+    return camera, connection, camera.links[0][1]
+
+
+def test_a_camera_that_sends_garbage() -> None:
+    """
+    Some of it is skipped; with more the connection ends, and the reason names it.
+    """
+    _, connection, _ = playing()
+    lost: list[str] = []
+    connection.lost.addCallback(lost.append)
+    connection.dataReceived(bytes(60_000))
+    assert lost == []
+
+    connection.dataReceived(bytes(10_000))
+
+    assert lost == ["more than 65536 bytes between two packets"]
+
+
+def test_requests_of_a_camera() -> None:
+    """
+    They are answered; a camera that sends nothing else, and may read nothing, is disconnected.
+    """
+    _, connection, transport = playing()
+    lost: list[str] = []
+    connection.lost.addCallback(lost.append)
+
+    connection.dataReceived(
+        b"OPTIONS * RTSP/1.0\r\nCSeq: 5\r\n\r\nSET_PARAMETER * RTSP/1.0\r\n\r\n"
+    )
+    answers = transport.value()
+    assert answers.startswith(b"RTSP/1.0 200 OK\r\nCSeq: 5\r\n\r\nRTSP/1.0 501 ")
+    connection.dataReceived(b"OPTIONS * RTSP/1.0\r\n\r\n" * 1000)
+
+    assert lost == ["the camera has sent more than 100 requests"]
+    assert len(transport.value()) < 10_000

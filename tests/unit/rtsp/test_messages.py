@@ -89,6 +89,10 @@ def test_what_is_written_can_be_read() -> None:
         (b"OPTIONS * RTSP/1.0\r\nContent-Length: -1\r\n\r\n", 400),
         (b"OPTIONS * RTSP/1.0\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1), 413),
         (b"OPTIONS * RTSP/1.0\r\n" + b"a: b\r\n" * 101 + b"\r\n", 400),
+        (b"OPTIONS * RTSP/1.0\r\na: b\r\n" + b" b\r\n" * 100 + b"\r\n", 400),
+        (b"OPTIONS * RTSP/1.0\r\nCSeq: 1\rX: y\r\n\r\n", 400),
+        (b"OPTIONS * RTSP/1.0\r\nUser-Agent: \0\r\n\r\n", 400),
+        (b"OPTIONS rtsp://h/\x1b[2J RTSP/1.0\r\n\r\n", 400),
         (b"OPTIONS /" + b"a" * 9000, 414),
         (b"OPTIONS * RTSP/1.0\r\na: " + b"a" * 70000, 400),
         (b"RTSP/1.0 abc\r\n\r\n", 400),
@@ -117,6 +121,17 @@ def test_garbage_is_skipped(size: int) -> None:
 
     assert found == [InterleavedPacket(0, RTP), RtspRequest("OPTIONS", "*", {})]
     assert made.skipped == 2 * len(garbage)
+
+
+def test_what_precedes_an_error_is_found() -> None:
+    """
+    The packets and messages before it, in the same segment.
+    """
+    found: list[RtspItem] = []
+    with pytest.raises(RemoteProtocolError):
+        parser().feed(STREAM + b"OPTIONS * RTSP/3.0\r\n\r\n", found)
+
+    assert found == parsed(STREAM)
 
 
 def test_many_short_messages_between_garbage() -> None:

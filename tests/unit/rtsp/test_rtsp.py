@@ -13,17 +13,17 @@ from typing import Any
 
 import jwt
 import pytest
-from twisted.internet.error import MessageLengthError
+from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.task import Clock
 
 from rt_twisted.access.gate import Gate
-from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.codecs.digest_auth import DigestAnswer, digest_response, parse_parameters
-from rt_twisted.media.rtp.packet import parse_packet, parse_reports
+from rt_twisted.media.rtp.packet import parse_packet, parse_reports, write_packet
 from rt_twisted.media.sdp import parse_sdp
 from rt_twisted.rtsp.connection import RtspConnection
 from rt_twisted.rtsp.dialogue import Dialogue
+from rt_twisted.rtsp.messages import write_interleaved
 from rt_twisted.rtsp.recording import Recording
 from rt_twisted.rtsp.server import MAX_IDLE_SESSIONS
 from tests.unit.http.clients import Caller, Wire, get
@@ -278,6 +278,93 @@ def test_requests_in_the_wrong_state() -> None:
     assert client.ask("SETUP", Transport="RTP/AVP/TCP;unicast;interleaved=0-1").status == 459
 
 
+@pytest.mark.parametrize("shape", ["{};timeout=60", "{} ; timeout=60", " {}"])
+def test_clients_send_the_session_back_with_its_timeout(shape: str) -> None:
+    """
+    What follows the semicolon is not compared; a session of another connection is not found.
+    """
+    _, publisher = streaming()
+    other = RtspPlace().connect()
+    other.record()
+    session, publisher.session = publisher.session, ""
+
+    assert publisher.ask("SET_PARAMETER", Session=shape.format(session)).status == 200
+    assert publisher.ask("SET_PARAMETER", Session=other.session).status == 454
+    assert publisher.ask("TEARDOWN", Session=shape.format(session)).status == 200
+
+
+def test_a_path_that_only_publishers_have() -> None:
+    """
+    A route that forwards cannot be played: the method is wrong, and not the path.
+    """
+    client = RtspPlace("^/cam$ interleaved:10.0.0.5:5004", "GET ^/mp4$ mp4:cam").connect()
+
+    refused = client.ask("DESCRIBE")
+    assert refused.status == 405
+    assert refused.headers["allow"] == "ANNOUNCE"
+    assert client.ask("DESCRIBE", "rtsp://localhost/mp4").status == 404
+    assert client.ask("DESCRIBE", "rtsp://localhost/other").status == 404
+
+
+def test_one_track_without_a_control_attribute() -> None:
+    """
+    The URL of the description is that of the track, and any pair of channels is used.
+    """
+    place = RtspPlace()
+    head, _, _ = SDP.partition(b"a=control:streamid=0")
+    publisher = place.connect()
+    assert publisher.ask("ANNOUNCE", body=head, Content_Type="application/sdp").status == 200
+    transport = "RTP/AVP/TCP;unicast;interleaved=2-3;mode=record"
+    response = publisher.ask("SETUP", URL, Transport=transport)
+    publisher.session = response.headers["session"].partition(";")[0]
+    assert "interleaved=2-3" in response.headers["transport"]
+    assert publisher.ask("RECORD").status == 200
+    for number in range(4):
+        packet = write_packet(96, True, number, 3600 * number, 7, SLICE if number else IDR)
+        publisher.send(write_interleaved(2, packet))
+
+    player = place.connect()
+    assert player.play().status == 200
+    player.responses()
+    assert IDR in [parse_packet(each.data).payload for each in player.packets if each.channel == 0]
+
+
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_an_announced_track_without_packets(tracks: int) -> None:
+    """
+    The others are played, whether it is never set up or stays silent.
+    """
+    place = RtspPlace()
+    publisher = place.connect()
+    publisher.record(tracks=tracks)
+    for number in range(30):
+        publisher.picture(number, SLICE if number else IDR)
+
+    described = place.connect().ask("DESCRIBE")
+    assert described.status == 200
+    assert [media.encoding for media in parse_sdp(described.body).media] == ["h264"]
+
+
+def test_what_precedes_an_error_counts() -> None:
+    """
+    A request is answered and a picture published, though the same segment ends with garbage.
+    """
+    place, publisher = streaming()
+    player = place.connect()
+    player.play()
+    last = write_packet(96, True, 5, 3600 * 5, 7, b"\x41\x9alast")
+
+    publisher.caller.send(
+        write_interleaved(0, last) + publisher.request("OPTIONS", "*") + b"PLAY * RTSP/3.0\r\n\r\n"
+    )
+    place.turn()
+
+    assert [response.status for response in publisher.responses()] == [200, 505]
+    player.responses()
+    sent = [parse_packet(each.data).payload for each in player.packets if each.channel == 0]
+    assert sent[-1] == b"\x41\x9alast"
+
+
 def test_one_unusable_track_does_not_end_the_others() -> None:
     """
     The track can be set up, and its packets are ignored.
@@ -321,24 +408,38 @@ def test_a_path_of_rtsp_by_http() -> None:
 
 def test_silent_connections_are_closed() -> None:
     """
-    A handshake has ten seconds; a session lasts as long as the client sends anything.
+    A handshake has ten seconds, and a publisher ten without a byte.
     """
     place, publisher = streaming()
     silent = place.connect()
     silent.ask("OPTIONS")
-    player = place.connect()
-    player.play()
     place.pass_seconds(9)
     assert silent.open
     place.pass_seconds(4)
     assert not silent.open
     assert not publisher.open
+
+
+@pytest.mark.parametrize("method", ["GET_PARAMETER", "SET_PARAMETER", "OPTIONS", "", "packet"])
+def test_a_session_lasts_as_long_as_its_client_sends(method: str) -> None:
+    """
+    Any request without a body, an empty line or a report; then it ends within 70 seconds.
+    """
+    place, publisher = streaming()
+    player = place.connect()
+    player.play()
+    report = b"$\1\0\x08\x80\xc9\0\1\0\0\0\7"
     for _ in range(3):
-        place.pass_seconds(30)
-        assert player.ask("GET_PARAMETER").status == 200 if player.open else True
-
-
-KEYED = Keys([Key.of("secret")])
+        for _ in range(5):
+            place.pass_seconds(9)
+            publisher.send(b"\r\n")
+        if method in ("", "packet"):
+            player.send(report if method else b"\r\n")
+        else:
+            assert player.ask(method).status == 200
+    assert player.open
+    place.pass_seconds(70)
+    assert not player.open
 
 
 def keyed_place() -> RtspPlace:
@@ -617,13 +718,20 @@ class UdpReactor:
         self._clock = clock
         self.sent: list[tuple[bytes, tuple[str, int]]] = []
         self.open = 0
+        self.most = 100  # open ports
+        self.unread = 0  # ports that are not read
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._clock, name)
 
     def listenUDP(self, port: int, protocol: Any, interface: str = "") -> UdpReactor:
+        if self.open == self.most:
+            raise CannotListenError(interface, port, OSError(24, "too many open files"))
         self.open += 1
         return self
+
+    def stopReading(self) -> None:
+        self.unread += 1
 
     def write(self, data: bytes, target: tuple[str, int]) -> None:
         self.sent.append((data, target))
@@ -723,13 +831,53 @@ def test_packets_are_relayed_to_udp_targets() -> None:
     publisher.record()
     publisher.picture(0, IDR)
     publisher.send(b"$\1\0\4\x80rtc$\2\0\4\x80abc")
-    assert reactor.open == 1
+    assert reactor.open == reactor.unread == 1
     publisher.ask("TEARDOWN")
 
     assert [(data[-3:], target) for data, target in reactor.sent] == [
         (b"ame", ("fd00::6", 5006)),
         (b"rtc", ("fd00::6", 5007)),
     ]
+    assert reactor.open == 0
+
+
+def test_a_forwarder_without_a_free_port() -> None:
+    """
+    RECORD is refused, and no port of it stays open; there may be one later.
+    """
+    reactor = UdpReactor(Clock())
+    reactor.most = 1
+    place = RtspPlace("^/cam$ interleaved:10.0.0.5:5004;[fd00::6]:5006", reactor=reactor)
+    publisher = place.connect()
+    publisher.ask("ANNOUNCE", body=SDP, Content_Type="application/sdp")
+    for index in range(2):
+        publisher.setup(f"streamid={index}", f"{2 * index}-{2 * index + 1}")
+
+    assert publisher.ask("RECORD").status == 503
+    assert reactor.open == 0
+    reactor.most = 2
+    assert publisher.ask("RECORD").status == 200
+    assert reactor.open == 2
+
+
+def test_a_silent_forwarder_ends() -> None:
+    """
+    As any session does: its ports are closed.
+    """
+    clock = Clock()
+    reactor = UdpReactor(clock)
+    place = RtspPlace("^/cam$ interleaved:10.0.0.5:5004", reactor=reactor)
+    publisher = place.connect()
+    publisher.record()
+    clock.pump([1.0] * 50)
+    publisher.picture(0, IDR)
+    clock.pump([1.0] * 50)
+    assert publisher.open
+
+    clock.pump([1.0] * 30)
+
+    assert not publisher.open
+    publisher.caller.hang_up()
     assert reactor.open == 0
 
 
