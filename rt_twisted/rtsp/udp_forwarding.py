@@ -124,7 +124,7 @@ class UdpForwarder:
                 except CannotListenError:
                     self.close("")
                     raise
-                port.stopReading()  # whoever sends to it costs nothing
+                port.stopReading()  # datagrams to it cost nothing
                 self._ports[is_v6] = port
 
     def touch(self, size: int) -> None:

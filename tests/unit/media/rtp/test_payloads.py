@@ -200,8 +200,7 @@ MALFORMED = {
 @pytest.mark.parametrize("codec", MALFORMED)
 def test_a_frame_before_a_malformed_packet_is_found(codec: str) -> None:
     """
-    It ends with its timestamp, as senders that set no marker have it; frames without their
-    keyframe do not follow.
+    A frame ends with its timestamp, as senders that set no marker have it.
     """
     depacketizer = depacketizer_of(codec)
     count = -(-len(FRAMES[codec]) // PACKET)
