@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.peer_bus import Responder, PeerBus
+from rt_twisted.hub.peer_bus import PeerBus, Responder
 from rt_twisted.hub.peer_table import PeerTable
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.hub.watch import watch_channel
