@@ -192,11 +192,11 @@ class Routes:
 
     def reserve_copies(self) -> None:
         """
-        Reserve the names of the copies that the routes publish; see `Hub.reserve_copies`.
+        Reserve the names of the copies that the routes publish; see `ICopying.reserve_copies`.
         """
         for route in self._routes:
             if route.context is not None and route.context.out is not None:
-                route.context.hub.reserve_copies(route.context.out)
+                route.context.hub.capabilities.reserve_copies(route.context.out)
 
     def find(
         self, method: str, path: str, exchange: IExchange | None = None

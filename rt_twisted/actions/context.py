@@ -297,11 +297,11 @@ class ActionContext:
         hub = self.hub
         metrics = hub.current_metrics()
         if query.names:
-            shown, others = [hub.channel_counts(name) for name in query.names], NO_OTHERS
+            shown, others = [hub.statistics.counts_of(name) for name in query.names], NO_OTHERS
         elif query.all_channels:
             shown, others = [], NO_OTHERS
         else:
-            shown, others = hub.busiest_channels(query.max_channels)
+            shown, others = hub.statistics.busiest(query.max_channels)
         return succeed(Snapshot(metrics, len(metrics.channels), shown, others))
 
     def backlog_limits_for(self, slow: SlowConsumerPolicy | None) -> BacklogLimits:
@@ -324,7 +324,8 @@ class ActionContext:
         if self.hubs is None:
             raise ValueError("there are no further servers here")
         hub = self.hubs(server, password)
-        return replace(self, hub=hub, names=self.names.with_broker(hub.check_channel), ask=None)
+        names = self.names.with_broker(hub.capabilities.check_channel)
+        return replace(self, hub=hub, names=names, ask=None)
 
     def for_out(self, out: str) -> ActionContext:
         """
@@ -333,7 +334,7 @@ class ActionContext:
         Raises:
             ValueError: the broker publishes no copies, or not under these names.
         """
-        self.hub.check_copies(out)
+        self.hub.capabilities.check_copies(out)
         return replace(self, out=out)
 
 

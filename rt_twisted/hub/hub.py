@@ -5,32 +5,20 @@ The hub: all channels of this node, and the subscribers that join and leave them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from heapq import nlargest
-from operator import attrgetter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.brokers.interfaces import (
-    IBroker,
-    ICopying,
-    IForgetting,
-    IHistory,
-    ILimited,
-    IPatterns,
-    IReady,
-    IReceiver,
-    IReconfigurable,
-    IRefusing,
-)
-from rt_twisted.codecs.wildcards import Selector, Wildcard
+from rt_twisted.brokers.interfaces import IBroker, IReceiver
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.http.interfaces import StreamEntry
 from rt_twisted.hub.admission import Admission
+from rt_twisted.hub.broker_capabilities import BrokerCapabilities
 from rt_twisted.hub.catchup import CatchUp
 from rt_twisted.hub.channel import Channel
 from rt_twisted.hub.channel_table import ChannelTable
@@ -41,9 +29,10 @@ from rt_twisted.hub.heartbeats import Heartbeats
 from rt_twisted.hub.limits import HubLimits, SlowConsumerPolicy
 from rt_twisted.hub.live_memory import LiveMemory
 from rt_twisted.hub.live_streams import LiveStreams
+from rt_twisted.hub.statistics import HubStatistics
 from rt_twisted.hub.stream_counts import StreamCounts
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
-from rt_twisted.metrics.metrics import ChannelCounts, Metrics
+from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat, ISyncFormat
 from rt_twisted.model.internal_channels import INTERNAL
@@ -57,12 +46,10 @@ from rt_twisted.model.message import (
     Sync,
 )
 from rt_twisted.model.retention import Retention
-from rt_twisted.net.slices import run_at_once
 
 _log = Logger()
 _sweeping = _log.failureHandler("while sweeping channels and subscribers")
 # Attributes of an Enum class are slow to look up.
-STEP = 1000  # channels, then other clients may be served
 _NO_MARK = Mark.NONE
 _SYNC = SlowConsumerPolicy.SYNC
 
@@ -87,11 +74,7 @@ class Hub:
         limits: HubLimits,
     ) -> None:
         self._broker = broker
-        self._ready: IReady | None = IReady(broker, None)
-        self._refusing: IRefusing | None = IRefusing(broker, None)
-        self._copying: ICopying | None = ICopying(broker, None)
-        self._forgetting: IForgetting | None = IForgetting(broker, None)
-        self._channel_limits: ILimited | None = ILimited(broker, None)
+        self.capabilities = BrokerCapabilities(broker)
         self._clock = clock
         self._limits = limits
         head = broker.position()
@@ -116,6 +99,7 @@ class Hub:
         self._channels = ChannelTable(
             retention, limits.history_bytes, head, self._on_channel_dropped, self._live_memory
         )
+        self.statistics = HubStatistics(self._channels)
         self.live = LiveStreams(
             broker, clock, self._channels, self._live_memory, lambda: self._limits
         )
@@ -139,58 +123,14 @@ class Hub:
         """
         return self._broker.publish(drafts)
 
-    def check_channel(self, name: Selector) -> None:
-        """
-        Check that the broker can carry the channel or pattern *name*.
-
-        Raises:
-            HttpError: 400; see `ILimited.check_channel` and `IPatterns.check_pattern`.
-        """
-        if not isinstance(name, str):
-            if not IPatterns.providedBy(self._broker):
-                raise HttpError(400, "the broker carries no patterns")
-            self._broker.check_pattern(name)
-        elif self._channel_limits is not None:
-            self._channel_limits.check_channel(name)
-
-    def check_copies(self, out: str) -> None:
-        """
-        Check that the broker can publish copies under the names of *out*.
-
-        Raises:
-            ValueError: see `ICopying.check_copies`; or the broker publishes no copies.
-        """
-        if self._copying is None:
-            raise ValueError("only redis has copies: set broker = redis, or add server=")
-        self._copying.check_copies(out)
-
-    def reserve_copies(self, out: str) -> None:
-        """
-        See `ICopying.reserve_copies`. Call `check_copies` first.
-        """
-        assert self._copying is not None
-        self._copying.reserve_copies(out)
-
-    def forget(self, channel: str) -> Deferred[None]:
-        """
-        Delete what the broker stores of *channel*; then call `drop_history` on all nodes.
-
-        Raises (in the Deferred):
-            Unavailable: see `IForgetting.forget`.
-            HttpError: 409, the broker stores messages that cannot be deleted.
-        """
-        if self._forgetting is not None:
-            return self._forgetting.forget(channel)
-        if IHistory.providedBy(self._broker):
-            return fail(HttpError(409, "the broker cannot delete messages; they expire by age"))
-        return succeed(None)
-
     def drop_history(self, channel: str) -> None:
         """
-        Drop what this node retains of *channel* from before the gap that `forget` causes, which
-        is reported here if the broker stores nothing.
+        Drop what this node retains of *channel* from before the gap that a deletion causes, which
+        is reported here if the broker does not.
+
+        Call `BrokerCapabilities.forget` first, and then this on all nodes.
         """
-        if self._forgetting is None:
+        if not self.capabilities.reports_deletion:
             self.missed(channel, self._head)
         found = self._channels.get(channel)
         if found is not None:
@@ -275,13 +215,7 @@ class Hub:
         """
         if self._stopping:
             return "stopping"
-        return "" if self._is_broker_ready() else "broker"
-
-    def _is_broker_ready(self) -> bool:
-        return self._ready is None or bool(self._ready.ready())
-
-    def _is_broker_refusing(self) -> bool:
-        return self._refusing is not None and bool(self._refusing.refuses())
+        return "" if self.capabilities.is_ready() else "broker"
 
     # Joining and leaving.
 
@@ -318,7 +252,8 @@ class Hub:
         for name in names:
             channel = self._channels.get(name)
             if channel is None or not channel.subscribed:
-                return self._catchup.when_subscribed(names) if self._is_broker_ready() else None
+                is_ready = self.capabilities.is_ready()
+                return self._catchup.when_subscribed(names) if is_ready else None
         return None
 
     def join(
@@ -568,8 +503,7 @@ class Hub:
         self._catchup.replay_bytes = limits.replay_bytes
         self._channels.reconfigure(retention, limits.history_bytes)
         self._live_memory.reconfigure(retention, limits.live_memory)
-        if IReconfigurable.providedBy(self._broker):
-            self._broker.reconfigure(retention)
+        self.capabilities.reconfigure(retention)
         self.admission.reconfigure(limits.join_rate, limits.join_queue)
         self._heartbeats = self._heartbeats.reconfigure(limits.heartbeat, self._head)
 
@@ -604,8 +538,8 @@ class Hub:
         metrics.subscribers_limit = self._limits.subscribers
         metrics.behind = len(self._behind)
         metrics.joining = len(self._catchup.pending_subscriptions)
-        metrics.broker_away = int(not self._is_broker_ready())
-        metrics.broker_refuses = int(self._is_broker_refusing())
+        metrics.broker_away = int(not self.capabilities.is_ready())
+        metrics.broker_refuses = int(self.capabilities.is_refusing())
         metrics.waiting_bytes = sum([subscriber.backlog_bytes for subscriber in self._behind])
         metrics.history_bytes = self._channels.bytes
         metrics.live_bytes = self._live_memory.bytes
@@ -616,47 +550,6 @@ class Hub:
         metrics.uptime = now - self._started
         metrics.refresh(now)
         return metrics
-
-    def busiest_channels(self, limit: int) -> tuple[list[ChannelCounts], ChannelCounts]:
-        """
-        Return the *limit* channels with the most subscribers, and the sum of all others.
-
-        Among equals, those that were published to last come first.
-        """
-        return run_at_once(self.busiest_in_steps(limit))
-
-    def busiest_in_steps(
-        self, limit: int
-    ) -> Generator[None, None, tuple[list[ChannelCounts], ChannelCounts]]:
-        """
-        Return what `busiest_channels` does; yield where other clients may be served.
-        """
-        channels = list(self._channels.newest_first())
-        yield
-        shown = nlargest(limit, channels, key=attrgetter("subscribers"))
-        yield
-        total, part = _sums(channels), _sums(shown)
-        others = ChannelCounts(
-            "", total[0] - part[0], total[1] - part[1], channels=len(channels) - len(shown)
-        )
-        counts: list[ChannelCounts] = []
-        for at in range(0, len(shown), STEP):
-            yield
-            counts += [_channel_counts(channel) for channel in shown[at : at + STEP]]
-        return counts, others
-
-    def channel_names(self) -> list[Selector]:
-        """
-        Return the names of all channels and patterns that are open on this node.
-        """
-        return [channel.name for channel in self._channels.newest_first()]
-
-    def channel_counts(self, name: str) -> ChannelCounts:
-        """
-        Return the counts of one channel or pattern; zeros if it is not open on this node.
-        """
-        channel = self._channels.get(name) or self._channels.get(Wildcard.of(name))
-        return _channel_counts(channel) if channel is not None else ChannelCounts(name, 0, 0)
 
     # The sweep.
 
@@ -693,18 +586,6 @@ class Hub:
         for subscriber in tuple(self._behind):
             if now - subscriber.stalled_since > subscriber.backlog_limits.seconds:
                 subscriber.on_stall_timeout()
-
-
-def _channel_counts(channel: Channel) -> ChannelCounts:
-    position = str(channel.last_position) if channel.last_position is not None else ""
-    return ChannelCounts(str(channel.name), channel.subscribers, channel.received_count, position)
-
-
-def _sums(channels: Sequence[Channel]) -> tuple[int, int]:
-    return (
-        sum([channel.subscribers for channel in channels]),
-        sum([channel.received_count for channel in channels]),
-    )
 
 
 def _peer_of(subscriber: Subscriber) -> str:

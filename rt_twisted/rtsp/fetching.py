@@ -182,7 +182,7 @@ class Fetcher:
         if not self._demand:
             return True
         now = self._context.reactor.seconds()
-        if self._context.hub.channel_counts(self._channel).subscribers:
+        if self._context.hub.statistics.counts_of(self._channel).subscribers:
             self._wanted_at = now + DEMAND_SECONDS
         return bool(now < self._wanted_at)
 

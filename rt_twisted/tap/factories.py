@@ -206,7 +206,9 @@ def make_context(
         hubs.main,
         reactor,
         names=ChannelNames(
-            options["channel-pattern"], options["max-reader-channels"], hubs.main.check_channel
+            options["channel-pattern"],
+            options["max-reader-channels"],
+            hubs.main.capabilities.check_channel,
         ),
         publish_keys=Keys(publish_keys),
         stats_keys=Keys(stats_keys),

@@ -211,7 +211,7 @@ class ControlClient(Service):
             self._send_report(0, WorkerReport(self._hub.metrics))
 
     def _report_in_steps(self, round: int) -> Generator[None, None, None]:
-        channels = yield from self._hub.busiest_in_steps(MAX_CHANNELS)
+        channels = yield from self._hub.statistics.busiest_in_steps(MAX_CHANNELS)
         yield
         metrics = self._hub.current_metrics()
         yield

@@ -155,7 +155,7 @@ class Acts:
         }
 
     def _channels(self, after: str, limit: int) -> Steps:
-        names = self._hub.channel_names()
+        names = self._hub.statistics.names()
         first: list[str] = []
         for at in range(0, len(names), STEP):
             some = [name for each in names[at : at + STEP] if (name := str(each)) > after]
@@ -168,7 +168,7 @@ class Acts:
                 "messages": one.messages,
                 "position": one.position,
             }
-            for one in map(self._hub.channel_counts, first)
+            for one in map(self._hub.statistics.counts_of, first)
         ]
 
 

@@ -143,9 +143,9 @@ class AdminBus(Service):
         get a gap.
 
         Returns:
-            Fires when all have been notified. Fails as `Hub.forget` does.
+            Fires when all have been notified. Fails as `BrokerCapabilities.forget` does.
         """
-        deleted: Deferred[Any] = self._hub.forget(channel)
+        deleted: Deferred[Any] = self._hub.capabilities.forget(channel)
         return deleted.addCallback(lambda _: self.request("forget", {"channel": channel}))
 
     def _run(self, act: str, filters: Mapping[str, str]) -> Deferred[list[dict[str, Any]]]:

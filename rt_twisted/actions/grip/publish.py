@@ -92,5 +92,5 @@ class GripPublishAction:
         context = self.context
         if len(data) > context.max_message:
             raise HttpError(413, f"the message is larger than {context.max_message} bytes")
-        context.hub.check_channel(channel)
+        context.hub.capabilities.check_channel(channel)
         return Draft(channel, data, event)

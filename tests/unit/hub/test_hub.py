@@ -998,7 +998,7 @@ def test_the_other_channels_are_counted_without_the_shown_ones(
     context.join("big")
     context.publish(("big", b"1"), ("big", b"2"), ("small", b"3"))
     context.turn()
-    shown, others = context.hub.busiest_channels(1)
+    shown, others = context.hub.statistics.busiest(1)
 
     assert [(one.name, one.messages) for one in shown] == [("big", 2)]
     assert (others.messages, others.channels) == (1, 1)

@@ -124,7 +124,7 @@ def test_processes_without_streams_are_silent() -> None:
     processes.turn(5.0)
 
     assert processes.hubs[0].position().offset == 0
-    assert processes.hubs[0].channel_counts(LIVE).position == ""
+    assert processes.hubs[0].statistics.counts_of(LIVE).position == ""
     asked = processes.ask()
     processes.turn(5.0)
     assert result(asked) == []

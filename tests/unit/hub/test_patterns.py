@@ -322,9 +322,9 @@ def test_statistics_count_pattern_subscribers(make: Callable[..., LocalHub]) -> 
     assert context.hub.subscribers_of("news.a") == 3
     assert context.hub.subscribers_of("news.new") == 2
     assert context.hub.subscribers_of("sport") == 0
-    counts = context.hub.channel_counts("news.*")
+    counts = context.hub.statistics.counts_of("news.*")
     assert (counts.subscribers, counts.messages, counts.position) == (2, 2, "e.2")
-    shown, _ = context.hub.busiest_channels(1)
+    shown, _ = context.hub.statistics.busiest(1)
     assert [one.name for one in shown] == ["news.*"]
 
 
@@ -334,7 +334,7 @@ def test_a_broker_without_patterns_rejects_them(make: Callable[..., LocalHub]) -
     """
     context = make(broker=ManualBroker())
     with pytest.raises(HttpError, match="the broker carries no patterns"):
-        context.hub.check_channel(NEWS)
+        context.hub.capabilities.check_channel(NEWS)
 
 
 def test_channels_of_another_prefix_are_not_looked_at(make: Callable[..., LocalHub]) -> None:

@@ -173,7 +173,7 @@ def test_a_body_with_a_length_may_be_another_stream() -> None:
     sent = publish(site, post(text, 1), *[text[at : at + 1] for at in range(1, len(text))])
 
     assert sent.responses()[0].status == 200
-    assert site.hub.channel_counts("cam").messages
+    assert site.hub.statistics.counts_of("cam").messages
 
 
 def test_a_client_that_leaves_before_the_first_bytes() -> None:

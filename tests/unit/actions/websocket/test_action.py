@@ -136,7 +136,7 @@ def test_channel_name_that_the_broker_refuses_is_400() -> None:
     """
     clock = Clock()
     far = make_hub(LimitedBroker(clock), clock)
-    names = make_channel_names(check_broker=far.check_channel)
+    names = make_channel_names(check_broker=far.capabilities.check_channel)
     daemon = WebSocketDaemon(broker=LimitedBroker(clock), hubs=lambda *_: far, names=names)
     elsewhere = daemon.context.for_server("elsewhere")
 
