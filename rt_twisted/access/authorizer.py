@@ -8,12 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.access.interfaces import IAuthorizer
@@ -27,8 +28,9 @@ from rt_twisted.access.questions import (
 from rt_twisted.access.weighed_cache import WeighedCache
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.http_url import HttpUrl
-from rt_twisted.http.client import HttpClient, UpstreamRequest, fetch
+from rt_twisted.http.client import HttpClient, UpstreamRequest, WholeResponse, fetch
 from rt_twisted.http.response_parser import UpstreamResponse
+from rt_twisted.http.upstream_connection import ResponseLost
 from rt_twisted.model.errors import Header, HttpError
 
 MAX_ANSWERS = 10_000  # that are kept
@@ -43,7 +45,7 @@ CONTROL = "a header has a control character"
 _log = Logger()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class AskedQuestion:
     """
     A question that is or will be sent.
@@ -53,12 +55,14 @@ class AskedQuestion:
         request: by which it is.
         since: when it was asked, by the clock.
         waiting: those that get the answer.
+        response: is being received; None before the question is sent, and after the answer.
     """
 
     question: Question
     request: UpstreamRequest
     since: float
     waiting: list[Deferred[AppAnswer]]
+    response: WholeResponse | None = None
 
 
 @implementer(IAuthorizer)
@@ -97,6 +101,8 @@ class Authorizer:
         self._answers = WeighedCache[tuple[AppAnswer, float]](MAX_ANSWERS, MAX_ANSWER_BYTES)
         self._asked: dict[Question, AskedQuestion] = {}
         self._waiting: deque[AskedQuestion] = deque()
+        self._sent: deque[AskedQuestion] = deque()  # in the order in which they are late
+        self._timer: IDelayedCall | None = None  # one for all of those
         self._running = 0
         self._sending = False  # some of those that wait
         self._failures = 0  # in a row
@@ -185,12 +191,8 @@ class Authorizer:
             return
         try:
             request = UpstreamRequest("GET", self.url, question.request_headers())
-            request.encode()
         except HttpError:
             found.errback()
-            return
-        except ValueError:  # the client's fault, which is no failure of the application
-            found.errback(HttpError(400, CONTROL))
             return
         self._next_probe = seconds + PROBE
         asked = AskedQuestion(question, request, seconds, [found])
@@ -212,24 +214,58 @@ class Authorizer:
             return
         left = asked.since + self._timeout - self._clock.seconds()
         if left <= 0:
-            self._finish(Failure(UnusableAnswer("no slot in time", down=False)), asked)
+            self._finish(UnusableAnswer("no slot in time", down=False), asked)
             return
+        response = WholeResponse(MAX_BODY, partial(self._on_response, asked))
+        asked.response = response
         self._running += 1
-        fetched = fetch(self._client, self._clock, asked.request, MAX_BODY, left)
+        self._sent.append(asked)
+        try:
+            response.exchange = self._client.send(asked.request, response)
+        except ValueError:  # the client's fault, which is no failure of the application
+            self._running -= 1
+            asked.response = None
+            self._next_probe = 0.0  # nothing was sent
+            self._forget(asked)
+            for each in asked.waiting:
+                if not each.called:
+                    each.errback(HttpError(400, CONTROL))
+            return
+        if self._timer is None:
+            self._timer = self._clock.callLater(left, self._check_late)
 
-        def read(found: tuple[UpstreamResponse, bytes]) -> AppAnswer:
-            response, body = found
-            return read_answer(asked.question, response, body, self.now())
+    def _check_late(self) -> None:
+        """
+        Give the questions up that have no response in time.
+        """
+        latest = self._clock.seconds() - self._timeout
+        while self._sent and (self._sent[0].response is None or self._sent[0].since <= latest):
+            response = self._sent.popleft().response
+            if response is not None:
+                response.cancel(ResponseLost(f"no response in {self._timeout:g} seconds"))
+        self._timer = None
+        if self._sent:
+            left = self._sent[0].since + self._timeout - self._clock.seconds()
+            self._timer = self._clock.callLater(max(0.0, left), self._check_late)
 
-        answered: Deferred[Any] = fetched.addCallback(read)
-        answered.addBoth(self._on_answer, asked)
-
-    def _on_answer(self, result: AppAnswer | Failure, asked: AskedQuestion) -> None:
+    def _on_response(
+        self, asked: AskedQuestion, received: tuple[UpstreamResponse, bytes] | Exception
+    ) -> None:
+        asked.response = None
+        while self._sent and self._sent[0].response is None:
+            self._sent.popleft()
         self._running -= 1
+        result: AppAnswer | Exception
+        try:
+            if isinstance(received, Exception):
+                raise received
+            result = read_answer(asked.question, *received, self.now())
+        except Exception as error:  # whatever it is, no client is admitted
+            result = error
         self._finish(result, asked)
         self._send_waiting()
 
-    def _finish(self, result: AppAnswer | Failure, asked: AskedQuestion) -> None:
+    def _finish(self, result: AppAnswer | Exception, asked: AskedQuestion) -> None:
         seconds = self._clock.seconds()
         self._forget(asked)
         waiting = [each for each in asked.waiting if not each.called]
@@ -245,13 +281,12 @@ class Authorizer:
                 else:
                     each.callback(result)
             return
-        error = result.value
-        if getattr(error, "down", True):
+        if getattr(result, "down", True):
             self._failures += 1
         self._count("failed", seconds - asked.since)
         for each in waiting:
             if not each.called:
-                self._instead(asked.question, str(error)).chainDeferred(each)
+                self._instead(asked.question, str(result)).chainDeferred(each)
 
     def _forget(self, asked: AskedQuestion) -> None:
         if self._asked.get(asked.question) is asked:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.errors import HttpError
@@ -26,7 +26,7 @@ class GrantError(Exception):
     """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Grant:
     """
     What a client may do. An absent claim grants nothing.
@@ -48,19 +48,19 @@ class Grant:
         asked_publish: the same, to publish to.
     """
 
-    subject: str = ""
-    channels: tuple[str, ...] = ()
-    subscribe: tuple[Wildcard, ...] = ()
-    publish: tuple[Wildcard, ...] = ()
-    not_before: float = 0.0
-    expires: float = math.inf
-    token_id: str = ""
-    info: str = ""
-    values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    issued: float | None = None
-    verified_by: str = field(default="", repr=False)
-    asked: tuple[str, ...] = ()
-    asked_publish: tuple[str, ...] = ()
+    subject: Final[str] = ""
+    channels: Final[tuple[str, ...]] = ()
+    subscribe: Final[tuple[Wildcard, ...]] = ()
+    publish: Final[tuple[Wildcard, ...]] = ()
+    not_before: Final[float] = 0.0
+    expires: Final[float] = math.inf
+    token_id: Final[str] = ""
+    info: Final[str] = ""
+    values: Final[Mapping[str, str]] = field(default_factory=dict, repr=False)
+    issued: Final[float | None] = None
+    verified_by: Final[str] = field(default="", repr=False)
+    asked: Final[tuple[str, ...]] = ()
+    asked_publish: Final[tuple[str, ...]] = ()
 
     def covers(self, selector: Selector) -> bool:
         """

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from rt_twisted.access.grants import Grant, GrantError, read_grant
 from rt_twisted.http.response_parser import UpstreamResponse
@@ -32,6 +32,7 @@ OWN_HEADERS = frozenset(
 _CLAIMS = {"x-user": "sub", "x-channels": "channels", "x-subscribe": "subscribe",
            "x-publish": "publish"}  # fmt: skip
 _RIGHTS = ("channels", "subscribe", "publish")
+_READ = frozenset((*_CLAIMS, "x-expires-in", "content-type", "cache-control"))  # headers
 _DIRECTIVE = re.compile(r"(?:^|,)\s*(max-age|stale-if-error)\s*=\s*\"?([0-9]{1,9})\"?", re.I)
 _NOT_KEPT = re.compile(r"(?:^|,)\s*(?:no-store|no-cache)\s*(?:,|$|=)", re.I)
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -51,7 +52,7 @@ class UnusableAnswer(Exception):
         self.down = down
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Question:
     """
     What the application is asked. Equal questions have equal answers.
@@ -69,16 +70,16 @@ class Question:
         trace: headers that name the client's trace; not compared.
     """
 
-    action: str
-    transport: str
-    channels: tuple[str, ...]
-    method: str
-    uri: str
-    headers: tuple[Header, ...] = field(repr=False)
-    host: str = ""
-    scheme: str = "http"
-    address: str = ""
-    trace: tuple[Header, ...] = field(default=(), compare=False)
+    action: Final[str]
+    transport: Final[str]
+    channels: Final[tuple[str, ...]]
+    method: Final[str]
+    uri: Final[str]
+    headers: Final[tuple[Header, ...]] = field(repr=False)
+    host: Final[str] = ""
+    scheme: Final[str] = "http"
+    address: Final[str] = ""
+    trace: Final[tuple[Header, ...]] = field(default=(), compare=False)
 
     def digest(self) -> bytes:
         """
@@ -114,7 +115,7 @@ class Question:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class AppAnswer:
     """
     The decision of the application.
@@ -127,11 +128,11 @@ class AppAnswer:
         stale: further seconds for which it may, while the application is down.
     """
 
-    grant: Grant | None
-    refusal: HttpError | None
-    cookies: tuple[str, ...] = field(default=(), repr=False)
-    fresh: float = 0.0
-    stale: float = 0.0
+    grant: Final[Grant | None]
+    refusal: Final[HttpError | None]
+    cookies: Final[tuple[str, ...]] = field(default=(), repr=False)
+    fresh: Final[float] = 0.0
+    stale: Final[float] = 0.0
 
     @property
     def size(self) -> int:
@@ -161,12 +162,13 @@ def read_answer(
         UnusableAnswer: it decides nothing.
     """
     status = response.status
-    cookies = tuple(response.all("set-cookie"))
-    fresh, stale = _kept(response)
+    cookies = tuple([value for name, value in response.headers if name == "set-cookie"])
+    headers = _read_headers(response)
+    fresh, stale = _kept(headers.get("cache-control", ""))
     if cookies:  # they are one client's
         fresh = stale = 0.0
     if 200 <= status < 300:
-        grant = _read_grant(question, response, body, now)
+        grant = _read_grant(question, headers, body, now)
         left = max(0.0, grant.expires - now)
         return AppAnswer(grant, None, cookies, min(fresh, left), min(stale, left))
     return AppAnswer(None, read_refusal(response, body), cookies, fresh, stale)
@@ -210,18 +212,38 @@ def check_channels(grant: Grant, check: Callable[[Any], object]) -> None:
             raise UnusableAnswer(f"it names a channel that cannot exist: {error.reason}") from None
 
 
-def _read_grant(question: Question, response: UpstreamResponse, body: bytes, now: float) -> Grant:
+def _read_headers(response: UpstreamResponse) -> dict[str, str]:
+    """
+    Return the headers of a decision by name; the values of one name are joined.
+
+    Raises:
+        UnusableAnswer: they name two clients.
+    """
+    headers: dict[str, str] = {}
+    for name, value in response.headers:
+        if name in _READ:
+            if name in headers:
+                if name == "x-user" and 200 <= response.status < 300:
+                    raise UnusableAnswer("it has two X-User headers")
+                value = f"{headers[name]}, {value}"
+            headers[name] = value
+    return headers
+
+
+def _read_grant(question: Question, headers: dict[str, str], body: bytes, now: float) -> Grant:
+    publishes = question.action == PUBLISH
+    right = Grant(asked_publish=question.channels) if publishes else Grant(asked=question.channels)
+    if not headers:
+        return right
     claims: dict[str, Any] = {}
-    if body and "json" in (response.header("content-type") or ""):
+    if body and "json" in headers.get("content-type", ""):
         try:
             claims = json.loads(body)
         except (ValueError, RecursionError):
             raise UnusableAnswer("its body is not JSON") from None
         if type(claims) is not dict:
             raise UnusableAnswer("its body is not a JSON object")
-    if len(response.all("x-user")) > 1:
-        raise UnusableAnswer("it has two X-User headers")
-    for name, value in read_claims(response.header, now).items():
+    for name, value in read_claims(headers.get, now).items():
         stated = claims.get(name)
         if name == "exp" and type(stated) in (int, float):
             claims[name] = min(value, stated)
@@ -237,9 +259,7 @@ def _read_grant(question: Question, response: UpstreamResponse, body: bytes, now
         raise UnusableAnswer("its grant has ended, or has not begun", down=False)
     if any(claims.get(right) is not None for right in _RIGHTS):
         return grant
-    if question.action == PUBLISH:
-        return replace(grant, asked_publish=question.channels)
-    return replace(grant, asked=question.channels)
+    return replace(grant, asked=right.asked, asked_publish=right.asked_publish)
 
 
 def _is_same(stated: object, value: object) -> bool:
@@ -277,12 +297,11 @@ def read_claims(header: Callable[[str], str | None], now: float) -> dict[str, An
     return claims
 
 
-def _kept(response: UpstreamResponse) -> tuple[float, float]:
+def _kept(control: str) -> tuple[float, float]:
     """
-    Return for how many seconds an answer is kept, and for how many more while the application
-    is down (RFC 9111, 5.2.2; RFC 5861, 4).
+    Return for how many seconds an answer with the header `Cache-Control` *control* is kept, and
+    for how many more while the application is down (RFC 9111, 5.2.2; RFC 5861, 4).
     """
-    control = response.header("cache-control") or ""
     if not control or _NOT_KEPT.search(control):
         return 0.0, 0.0
     found = {name.lower(): float(value) for name, value in _DIRECTIVE.findall(control)}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred
@@ -46,7 +46,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _Origin = tuple[str, str, int, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class UpstreamRequest:
     """
     A request to an HTTP server.
@@ -58,10 +58,10 @@ class UpstreamRequest:
         body: all of it.
     """
 
-    method: str
-    url: HttpUrl
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
+    method: Final[str]
+    url: Final[HttpUrl]
+    headers: Final[tuple[tuple[str, str], ...]] = ()
+    body: Final[bytes] = b""
 
     keep: ClassVar[bool] = True
     upgrade: ClassVar[bool] = False
@@ -79,12 +79,11 @@ class UpstreamRequest:
             ValueError: a header has a control character.
         """
         url = self.url
-        lines = [f"{self.method} {url.target} HTTP/1.1", f"Host: {url.authority}"]
-        for name, value in self.headers:
-            line = f"{name}: {value}"
-            if _CONTROL.search(line):
-                raise ValueError(f"header {name[:100]!r} has a control character")
-            lines.append(line)
+        fields = [f"{name}: {value}" for name, value in self.headers]
+        if _CONTROL.search("".join(fields)):
+            name = next(field for field in fields if _CONTROL.search(field)).partition(":")[0]
+            raise ValueError(f"header {name[:100]!r} has a control character")
+        lines = [f"{self.method} {url.target} HTTP/1.1", f"Host: {url.authority}", *fields]
         if self.body or self.method not in BODILESS:
             lines.append(f"Content-Length: {len(self.body)}")
         head = "\r\n".join(lines) + "\r\n\r\n"
@@ -233,34 +232,56 @@ class HttpClient:
             self._timer = self._reactor.callLater(IDLE_SECONDS, self._close_idle)
 
 
-class _Collector:
+class WholeResponse:
     """
-    Collects a whole response, up to a limit.
+    Receives a whole response, up to a limit.
+
+    Args:
+        limit: bytes of the body.
+        ended: called once, with the response and its body, or with the error for which there is
+            none.
+
+    Attributes:
+        exchange: of the request, once it was sent.
     """
 
-    def __init__(self, limit: int, done: Deferred[tuple[UpstreamResponse, bytes]]) -> None:
-        self.cancel: Callable[[], object] = lambda: None
+    __slots__ = ("_body", "_ended", "_limit", "_response", "exchange")
+
+    def __init__(
+        self, limit: int, ended: Callable[[tuple[UpstreamResponse, bytes] | Exception], object]
+    ) -> None:
+        self.exchange: ClientExchange | None = None
         self._limit = limit
-        self._done = done
+        self._ended: Callable[[Any], object] | None = ended
         self._response: UpstreamResponse | None = None
         self._body = bytearray()
+
+    def cancel(self, error: Exception) -> None:
+        """
+        Abort the request, which ends with *error*; do nothing once it has ended.
+        """
+        if self._ended is not None and self.exchange is not None:
+            self.exchange.cancel()
+        self._end(error)
 
     def head(self, response: UpstreamResponse) -> None:
         self._response = response
 
     def data(self, piece: bytes) -> None:
         self._body += piece
-        if len(self._body) > self._limit and not self._done.called:
-            self.cancel()
-            self._done.errback(ResponseLost(f"the response is larger than {self._limit} bytes"))
+        if len(self._body) > self._limit:
+            self.cancel(ResponseLost(f"the response is larger than {self._limit} bytes"))
 
     def end(self) -> None:
-        if not self._done.called and self._response is not None:
-            self._done.callback((self._response, bytes(self._body)))
+        self._end((self._response, bytes(self._body)))
 
     def lost(self, reason: Exception) -> None:
-        if not self._done.called:
-            self._done.errback(reason)
+        self._end(reason)
+
+    def _end(self, result: object) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(result)
 
 
 def fetch(
@@ -283,26 +304,21 @@ def fetch(
     Raises:
         ValueError: a header has a control character.
     """
+    timer: IDelayedCall | None = None
 
-    def cancel(_: object) -> None:
-        collector.cancel()
-
-    done: Deferred[tuple[UpstreamResponse, bytes]] = Deferred(cancel)
-    collector = _Collector(limit, done)
-    exchange = client.send(request, collector)
-    collector.cancel = exchange.cancel
-
-    def late() -> None:
-        if not done.called:
-            exchange.cancel()
-            done.errback(ResponseLost(f"no response in {timeout:g} seconds"))
-
-    timer = reactor.callLater(timeout, late)
-
-    def finished(result: Any) -> Any:
-        if timer.active():
+    def ended(result: Any) -> None:
+        if timer is not None and timer.active():
             timer.cancel()
-        return result
+        if isinstance(result, Exception):
+            done.errback(result)
+        else:
+            done.callback(result)
 
-    done.addBoth(finished)
+    received = WholeResponse(limit, ended)
+    done: Deferred[tuple[UpstreamResponse, bytes]]
+    done = Deferred(lambda _: received.cancel(CancelledError()))
+    received.exchange = client.send(request, received)
+    if not done.called:
+        late = ResponseLost(f"no response in {timeout:g} seconds")
+        timer = reactor.callLater(timeout, received.cancel, late)
     return done

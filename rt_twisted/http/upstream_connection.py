@@ -70,7 +70,7 @@ class UpstreamConnection(TwistedProtocol):
         self._release = release
         self._exchange: SentRequest | None = None
         self._parser: ResponseParser | None = None
-        self._lost = False
+        self._lost = self._paused = False
         self._secured: Deferred[UpstreamConnection] | None = None
         self._send: Callable[[Any], int] | None = None  # while the transport has nothing to send
 
@@ -134,12 +134,14 @@ class UpstreamConnection(TwistedProtocol):
         """
         Read no more of the response until `resume`.
         """
+        self._paused = True
         self._wire.pauseProducing()
 
     def resume(self) -> None:
         """
         Read the response again.
         """
+        self._paused = False
         if not self._lost:
             self._wire.resumeProducing()
 
@@ -229,8 +231,8 @@ class UpstreamConnection(TwistedProtocol):
         if exchange is None or parser is None:
             return
         if reusable and not self._lost:
-            # A paused connection would never read the next response.
-            self._wire.resumeProducing()
+            if self._paused:  # it would never read the next response
+                self.resume()
             self._release(self, exchange.request.url)
         exchange.trailers = parser.trailers
         exchange.ended(error, parser.begun)

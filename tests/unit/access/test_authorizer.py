@@ -166,6 +166,7 @@ class FakeClient:
         self.cancelled = 0
 
     def send(self, request: UpstreamRequest, receiver: ResponseReceiver) -> ClientExchange:
+        request.encode()
         self.sent.append((request, receiver))
         return self  # type: ignore[return-value]
 
@@ -310,6 +311,43 @@ def test_slots_and_time() -> None:
     third, fourth = asking.ask("c"), asking.ask("d")
     asking.clock.advance(3)
     assert (third, fourth) == ([503], [503])
+
+
+def test_each_question_has_its_own_time() -> None:
+    """
+    Though one timer serves all that were sent, and some are answered meanwhile.
+    """
+    asking = Asking(concurrency=3)
+    first = asking.ask("a")
+    asking.clock.advance(1)
+    second = asking.ask("b")
+    asking.clock.advance(1)
+    third = asking.ask("c")
+    asking.client.respond()
+    assert len(first) == 1
+    asking.clock.advance(1.9)
+    assert second == []
+    asking.clock.advance(0.1)
+    assert (second, third) == ([503], [])
+    fourth = asking.ask("d")
+    asking.clock.advance(1)
+    assert (third, fourth) == ([503], [])
+    asking.clock.advance(2)
+    assert fourth == [503]
+    assert asking.client.cancelled == 3
+    assert not asking.clock.getDelayedCalls()
+
+
+def test_a_question_that_cannot_be_sent_is_no_probe() -> None:
+    """
+    A client whose headers cannot be sent does not keep a failed application away.
+    """
+    asking = Asking()
+    asking.fail(FAILURES)
+    asking.clock.advance(1)
+    assert asking.ask("a", headers=(("Cookie", "a\tb"),)) == [400]
+    assert asking.ask("a") == []
+    assert len(asking.client.sent) == 1
 
 
 def test_questions_that_wait_are_bounded() -> None:
