@@ -98,7 +98,7 @@ class PublishAction:
         Return the channels of the route; none if the request names them.
         """
         if isinstance(permit, Grant):
-            match = replace(match, grant=permit)
+            match = match.with_grant(permit)
             return expand_publish_channels(self.context, self.channel, exchange, match)
         return [template.expand(exchange, match) for template in self.channel]
 

@@ -5,8 +5,6 @@ the password.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Key
 from rt_twisted.access.questions import PUBLISH, SUBSCRIBE
@@ -51,7 +49,7 @@ async def play_permitted(
             asked = asked_channels(context, (template,), request, match, {})
             question = gate.question(request, SUBSCRIBE, WORD, asked)
             grant = await ask_for_request(context, request, question)
-        match = replace(match, grant=grant)
+        match = match.with_grant(grant)
     return expand_channel(context, template, request, match), match
 
 
@@ -79,7 +77,7 @@ async def publish_permitted(
         question = context.gate.question(request, PUBLISH, WORD, asked)
         permit = await ask_for_request(context, request, question)
     if isinstance(permit, Grant):
-        match = replace(match, grant=permit)
+        match = match.with_grant(permit)
     [channel] = expand_publish_channels(context, (template,), request, match)
     if isinstance(permit, Key):
         permit.check(channel)

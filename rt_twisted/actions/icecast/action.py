@@ -7,7 +7,7 @@ from __future__ import annotations
 import codecs
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
@@ -137,7 +137,7 @@ class IcecastAction:
             asked = asked_channels(context, (self.channel,), exchange, match, {})
             permit = await live_permit(context, exchange, "icecast", asked)
         if isinstance(permit, Grant):
-            match = replace(match, grant=permit)
+            match = match.with_grant(permit)
         [channel] = expand_publish_channels(context, (self.channel,), exchange, match)
         if isinstance(permit, Key):
             permit.check(channel)

@@ -4,7 +4,7 @@ How a route takes live publishers, over HTTP and by websocket.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rt_twisted.access.grants import Grant
@@ -109,7 +109,7 @@ class Publishing:
         asked = asked_channels(context, (publish,), exchange, match, {})
         permit = await live_permit(context, exchange, word, asked)
         if isinstance(permit, Grant):
-            match = replace(match, grant=permit)
+            match = match.with_grant(permit)
         [channel] = expand_publish_channels(context, (publish,), exchange, match)
         if isinstance(permit, Key):
             permit.check(channel)

@@ -130,7 +130,7 @@ class SocketIOAction:
         Raises:
             HttpError: 400 or 403, see `expand_channels`.
         """
-        context, match = self.context, replace(match, grant=grant)
+        context, match = self.context, match.with_grant(grant)
         names = expand_channels(context, self.subscribe, exchange, match, self.pattern)
         own = own_channels(self.subscribe, names)
         if names:

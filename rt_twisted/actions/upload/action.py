@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from twisted.application.service import Service
@@ -170,7 +170,7 @@ class UploadAction(Service):
         asked = asked_channels(context, templates, exchange, match, {})
         permit = await live_permit(context, exchange, "upload", asked)
         if isinstance(permit, Grant):
-            match = replace(match, grant=permit)
+            match = match.with_grant(permit)
         names = expand_publish_channels(context, templates, exchange, match)
         if isinstance(permit, Key):
             for name in names:

@@ -4,9 +4,7 @@ Websockets that cannot be opened because the application does not answer.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from inspect import iscoroutine
-from typing import Any
+from collections.abc import Awaitable
 
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.raw_app import RawApp
@@ -35,13 +33,13 @@ def close_if_unanswered(
     Returns:
         What `IAction.act` may return.
     """
-    if iscoroutine(opening) and endpoint.context.gate.asks:
+    if isinstance(opening, Awaitable) and endpoint.context.gate.asks:
         return _open_or_close(opening, endpoint, exchange, handshake)
     return opening
 
 
 async def _open_or_close(
-    opening: Coroutine[Any, Any, object],
+    opening: Awaitable[object],
     endpoint: WebSocketEndpoint,
     exchange: IExchange,
     handshake: WebSocketHandshake,

@@ -211,6 +211,19 @@ def test_an_application_that_is_down_refuses_all() -> None:
     assert b"data: on" in before.written()
 
 
+def test_a_full_daemon_asks_no_application() -> None:
+    """
+    503, and the code 1013 for a websocket, as when the application is down.
+    """
+    server, app = daemon(limits=make_hub_limits(subscribers=1))
+    assert b" 200 " in show(server, "/sse?channels=a", COOKIE).written()
+    assert b" 503 " in show(server, "/sse?channels=a", COOKIE).written()
+    peer = server.open("/ws?channels=a", COOKIE)
+    assert peer.status == 101
+    assert peer.received()[-1].code == 1013
+    assert len(app.questions) == 1
+
+
 def test_json_websockets_ask_for_each_command() -> None:
     """
     What the grant does not cover; one refused command leaves the others alone.
