@@ -1,9 +1,9 @@
 """
 `python -m benchmarks.access`: what tokens, asking the application, and its hand-over, cost a
-connect.
+connect, beside nginx' `auth_request` in front of nchan and of the daemon.
 
 Each connect is a request on a kept connection that is answered at once: a poll without a
-position. The figure is the CPU of the daemon; the application has its own process.
+position. The figure is the CPU of the daemon and of nginx; the application has its own process.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from timeit import timeit
 
 import jwt
 
 from benchmarks.machine import SetupError, free_port, times
+from benchmarks.servers import find_nginx
 
 _PATIENCE = 30.0  # s
+_FIRST = 200  # requests that do not count: they are slower
+_POLL = "/poll?channels=news"
 _APPLICATION = """
 import asyncio, sys
 class Yes(asyncio.Protocol):
@@ -39,6 +44,61 @@ async def main():
     server = await asyncio.get_running_loop().create_server(Yes, "127.0.0.1", int(sys.argv[1]))
     await server.serve_forever()
 asyncio.run(main())
+"""
+_NGINX = """
+load_module @module@;
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr error;
+events {
+    worker_connections 1000;
+}
+http {
+    access_log off;
+    keepalive_requests 1000000000;
+    client_body_temp_path temp;
+    proxy_temp_path temp;
+    fastcgi_temp_path temp;
+    uwsgi_temp_path temp;
+    scgi_temp_path temp;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    nchan_shared_memory_size 64M;
+    upstream app {
+        server 127.0.0.1:@app@;
+        keepalive 32;
+    }
+    upstream daemon {
+        server 127.0.0.1:@daemon@;
+        keepalive 32;
+    }
+    server {
+        listen 127.0.0.1:@port@;
+        location = /poll {
+            auth_request /auth;
+            proxy_pass http://daemon;
+        }
+        location = /nchan {
+            auth_request /auth;
+            nchan_subscriber intervalpoll;
+            nchan_subscriber_first_message oldest;
+            nchan_channel_id news;
+        }
+        location = /publish {
+            nchan_publisher;
+            nchan_channel_id news;
+        }
+        location = /auth {
+            internal;
+            proxy_pass http://app/may;
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length "";
+            proxy_set_header Connection "";
+            proxy_set_header X-Original-URI $request_uri;
+        }
+    }
+}
 """
 
 
@@ -72,35 +132,56 @@ def daemon(port: int, *options: str) -> Sequence[str]:
     return (twistd, "-n", "--pidfile=", "realtime", f"--port={port}", *options)
 
 
-def cost(pid: int, port: int, count: int, header: Callable[[int], str]) -> float:
+def nginx(folder: Path, app: int, plain: int) -> tuple[Sequence[str], int]:
     """
-    Return the CPU of process *pid* for one of *count* requests, in microseconds.
+    Return the command of nginx, which asks the application on port *app* about clients of the
+    daemon on port *plain* and of nchan; and its own port.
+
+    Raises:
+        SetupError: nginx or nchan is not installed.
+    """
+    program, module = find_nginx()
+    port = free_port()
+    text = _NGINX.replace("@module@", str(module)).replace("@port@", str(port))
+    text = text.replace("@app@", str(app)).replace("@daemon@", str(plain))
+    (folder / "nginx.conf").write_text(text)
+    return (program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"), port
+
+
+def cost(
+    count: int, pids: Sequence[int], port: int, header: Callable[[int], str], path: str
+) -> float:
+    """
+    Return the CPU of the processes *pids* for one of *count* requests, in microseconds.
 
     Args:
-        pid: of the daemon.
-        port: of it.
         count: how many requests.
+        pids: of the servers.
+        port: of the first one.
         header: returns a header of the request with this number, with its line end; or "".
+        path: of the requests.
 
     Raises:
         SetupError: a request is refused.
     """
     requests = [
-        f"GET /poll?channels=news HTTP/1.1\r\nHost: localhost\r\n{header(n)}\r\n".encode()
-        for n in range(count)
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{header(n)}\r\n".encode()
+        for n in range(_FIRST + count)
     ]
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        before = times(pid).ran
-        for request in requests:
+        before = 0.0
+        for number, request in enumerate(requests):
+            if number == _FIRST:
+                before = sum(times(pid).ran for pid in pids)
             client.sendall(request)
             response = b""
-            while not response.endswith(b"}\n"):
+            while not response.endswith((b"}\n", b"\r\n\r\nnews")):
                 piece = client.recv(65536)
                 response += piece
                 if not piece or not response.startswith(b"HTTP/1.1 200"):
                     raise SetupError(f"a request is refused: {response[:200]!r}")
-        return (times(pid).ran - before) / count * 1e6
+        return (sum(times(pid).ran for pid in pids) - before) / count * 1e6
 
 
 def main() -> int:
@@ -121,6 +202,9 @@ def main() -> int:
                   "jti": secrets.token_hex(8)}  # fmt: skip
         return f"Authorization: Bearer {jwt.encode(claims, secret)}\r\n"
 
+    def cookie(number: int) -> str:
+        return f"Cookie: s={number}\r\n"
+
     seen = token(0)
     made = seen.split()[2]
     figures: dict[str, list[float]] = {}
@@ -129,6 +213,7 @@ def main() -> int:
         asked = f"--authorize=http://127.0.0.1:{app}/may"
         lines = (f"--route=^/ http:127.0.0.1:{handing}", "--internal-route=^/-/poll$ poll:news")
         with (
+            TemporaryDirectory() as folder,
             running((sys.executable, "-c", _APPLICATION, str(app)), app),
             running((sys.executable, "-c", _APPLICATION, str(handing), "hand over"), handing),
             running(daemon(ports[0]), ports[0]) as plain,
@@ -136,16 +221,23 @@ def main() -> int:
             running(daemon(ports[2], "--allow=app", asked), ports[2]) as asking,
             running(daemon(ports[3], *lines), ports[3]) as handed,
         ):
-            rows: list[tuple[str, int, int, Callable[[int], str]]] = [
-                ("open", plain.pid, ports[0], lambda n: ""),
-                ("token, seen before", tokens.pid, ports[1], lambda n: seen),
-                ("token, first sight (HS256)", tokens.pid, ports[1], token),
-                ("application asked", asking.pid, ports[2], lambda n: f"Cookie: s={n}\r\n"),
-                ("handed over", handed.pid, ports[3], lambda n: f"Cookie: s={n}\r\n"),
-            ]
-            for name, pid, port, header in rows:
-                cost(pid, port, 200, header)  # the first requests are slower
-                figures.setdefault(name, []).append(cost(pid, port, given.requests, header))
+            command, front = nginx(Path(folder), app, ports[0])
+            with running(command, front) as proxy:
+                publish = f"http://127.0.0.1:{front}/publish"
+                urllib.request.urlopen(publish, b"news", _PATIENCE).close()
+                both = (plain.pid, proxy.pid)
+                rows = (
+                    ("open", (plain.pid,), ports[0], lambda n: "", _POLL),
+                    ("token, seen before", (tokens.pid,), ports[1], lambda n: seen, _POLL),
+                    ("token, first sight (HS256)", (tokens.pid,), ports[1], token, _POLL),
+                    ("application asked", (asking.pid,), ports[2], cookie, _POLL),
+                    ("nginx auth_request + daemon", both, front, cookie, _POLL),
+                    ("nginx auth_request + nchan", (proxy.pid,), front, cookie, "/nchan"),
+                    ("handed over", (handed.pid,), ports[3], cookie, _POLL),
+                )
+                for name, pids, port, header, path in rows:
+                    used = cost(given.requests, pids, port, header, path)
+                    figures.setdefault(name, []).append(used)
     decode = timeit(
         lambda: jwt.decode(made, secret, ["HS256"]), timer=time.process_time, number=5000
     )

@@ -107,9 +107,9 @@ def ours(options: Sequence[str]) -> Server:
     return Server("ours", f"rt_twisted on {versions}", dialect, command)
 
 
-def nchan() -> Server:
+def find_nginx() -> tuple[str, Path]:
     """
-    Return nginx with the nchan module, one worker, configured by nchan.conf.
+    Return nginx, and its module nchan.
 
     Raises:
         SetupError: nginx or the module is not installed.
@@ -120,11 +120,21 @@ def nchan() -> Server:
         raise SetupError(
             "nginx with nchan is not installed: Debian has nginx and libnginx-mod-nchan."
         )
-    program = nginx
+    return nginx, modules[0]
+
+
+def nchan() -> Server:
+    """
+    Return nginx with the nchan module, one worker, configured by nchan.conf.
+
+    Raises:
+        SetupError: nginx or the module is not installed.
+    """
+    program, module = find_nginx()
 
     def command(port: int, folder: Path) -> Sequence[str]:
         text = (HERE / "nchan.conf").read_text()
-        text = text.replace("@module@", str(modules[0])).replace("@port@", str(port))
+        text = text.replace("@module@", str(module)).replace("@port@", str(port))
         (folder / "nginx.conf").write_text(text)
         return (program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr")
 
