@@ -30,6 +30,7 @@ class Mark(Enum):
 
 
 _MARKS = {"h": Mark.HEAD, "e": Mark.END}  # by the character behind UNIT; all others are units
+_NO_MARK, _UNIT_MARK = Mark.NONE, Mark.UNIT  # attributes of an Enum class are slow to look up
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -126,8 +127,8 @@ class Message:
         """
         event = self.event
         if event is None or not event.startswith(UNIT):
-            return Mark.NONE
-        return _MARKS.get(event[5:6], Mark.UNIT)
+            return _NO_MARK
+        return _MARKS.get(event[5:6], _UNIT_MARK)
 
 
 @dataclass(slots=True, unsafe_hash=True)

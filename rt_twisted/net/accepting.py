@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import select
 import socket
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor
@@ -200,7 +200,7 @@ class Newcomers:
         self.discard(connection)
         if connection.disconnecting:
             return
-        self._reactor.addReader(connection)
+        connection.startReading()
         data = _read(connection.socket)
         if data:
             _receive(connection, data)
@@ -231,6 +231,22 @@ def _receive(transport: Any, data: bytes) -> None:
         transport.abortConnection()
 
 
+class ReadsConnections(Protocol):
+    """
+    Reads connections instead of the reactor.
+    """
+
+    def start_reading(self, connection: QuickServer) -> None:
+        """
+        Wait for bytes of *connection*.
+        """
+
+    def stop_reading(self, connection: QuickServer) -> None:
+        """
+        Undo `start_reading`. The socket is still open.
+        """
+
+
 class QuickServer(Server):
     """
     Twisted's connection with less memory: attributes that are the same for all connections, or
@@ -238,9 +254,13 @@ class QuickServer(Server):
 
     Attributes:
         newcomers: has this connection, if its first bytes have not arrived.
+        coalesced: reads this connection; None if the reactor does.
+        is_reading: one of both does, since the first bytes.
     """
 
     newcomers: Newcomers | None = None
+    coalesced: ReadsConnections | None = None
+    is_reading = True
     # Of a connection that has begun, as Connection and FileDescriptor set them.
     connected = 1
     _tempDataLen = 0
@@ -286,8 +306,29 @@ class QuickServer(Server):
     def __repr__(self) -> str:
         return self.logPrefix()
 
+    def startReading(self) -> None:
+        if not self.is_reading:
+            self.is_reading = True
+        if self.coalesced is None:
+            self.reactor.addReader(self)
+        else:
+            self.coalesced.start_reading(self)
+
+    def stopReading(self) -> None:
+        self.is_reading = False
+        if self.coalesced is None:
+            self.reactor.removeReader(self)
+        else:
+            self.coalesced.stop_reading(self)
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        self.is_reading = False
+        super().readConnectionLost(reason)
+
     def connectionLost(self, reason: Failure) -> None:
         if self.newcomers is not None:
             self.newcomers.discard(self)
+        if self.coalesced is not None:
+            self.coalesced.stop_reading(self)
         self.fileno = self.socket.fileno  # type: ignore[method-assign]  # Twisted deletes it
         super().connectionLost(reason)

@@ -274,7 +274,9 @@ class RtmpConnection(Protocol):
         self._waiting.discard(self)
         max_unit = target.context.max_unit
         self._reader, self._interval = FlvReader(max_unit), KeyframeInterval()
-        self._publication = LivePublication(target.context, self, publisher, run, request)
+        self._publication = LivePublication(
+            target.context, self, publisher, run, request, self._transport
+        )
         if not self.answered:  # no other publisher has taken over meanwhile
             self._session.accept(max_unit + _TAG_HEADER)
             self._go_on()

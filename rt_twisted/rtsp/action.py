@@ -225,7 +225,8 @@ class RtspAction(Service):
         )
         end_publisher(context, publisher, match.grant)
         packets = self._packets(tracks)
-        return Recording(context, publisher, run, packets, connection, connection.abort, exchange)
+        input, abort = connection.input, connection.abort
+        return Recording(context, publisher, run, packets, connection, abort, exchange, input)
 
     def _packets(self, tracks: Announcement) -> PacketPublisher:
         if self.as_ is RecordedAs.RAW:

@@ -70,6 +70,7 @@ class DialogueConnection(ConnectionInput, DuplexOwner, Protocol):
     subscriber: DuplexSubscriber | None
     closed: bool
     transport: Any
+    input: Any
 
     def response(self, request: RtspRequest, reply: Reply) -> bytes:
         """

@@ -81,6 +81,7 @@ class Recording:
         input: is paused while the broker is slow.
         end: ends the connection, with the reason.
         request: of the client, for the access log; None for no line.
+        transport: that has the packets; see `LivePublication`.
     """
 
     times_out = True
@@ -94,12 +95,13 @@ class Recording:
         input: ConnectionInput,
         end: Callable[[str], object],
         request: RtspExchange | None = None,
+        transport: object = None,
     ) -> None:
         self._seconds = context.hub.seconds
         self._packets = packets
         self._input = input
         self._end = end
-        self._publication = LivePublication(context, self, publisher, run, request)
+        self._publication = LivePublication(context, self, publisher, run, request, transport)
 
     def touch(self, size: int) -> None:
         """

@@ -91,7 +91,11 @@ class LiveIntake:
         self._context = context
         self._exchange = exchange
         self._publisher = publisher
-        self._publication = LivePublication(context, self, publisher, run, request)
+        # With a length, each frame may have a request, whose response the publisher waits for.
+        transport = None
+        if exchange.length is None:
+            transport = getattr(exchange.connection, "transport", None)
+        self._publication = LivePublication(context, self, publisher, run, request, transport)
         self._prefix, self._suffix = around
         self._reader = reader
         self._recognized = raw or reader is not None

@@ -19,6 +19,7 @@ from rt_twisted.media.track_details import Part
 from rt_twisted.media.unit import Head, Unit, write
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import UNIT, Draft, PublishResult
+from rt_twisted.net.coalesced_reads import CoalescedReads, quick_server_below
 
 _log = Logger()
 
@@ -75,6 +76,8 @@ class LivePublication:
         publisher: the right to publish.
         run: numbers the frames.
         request: the publisher's, for the access log; None for no line.
+        transport: of the publisher, which is read together with those of others; None to
+            leave it as it is.
 
     Attributes:
         closed: nothing more is published.
@@ -88,6 +91,7 @@ class LivePublication:
         publisher: LivePublisher,
         run: PublisherRun,
         request: Any = None,
+        transport: Any = None,
     ) -> None:
         self._context = context
         self._owner = owner
@@ -101,7 +105,15 @@ class LivePublication:
         self._request: Any = request if self._line is not None else None
         self._began = context.hub.seconds()
         self._bytes = self._messages = 0  # received, and published
+        self._connection = quick_server_below(transport)
+        if self._connection is not None:
+            self._reads.add(self._connection)
         publisher.lost.addCallback(self._on_lost)
+
+    @property
+    def _reads(self) -> CoalescedReads:
+        context = self._context
+        return context.shared.get(CoalescedReads, lambda: CoalescedReads(context.reactor))
 
     @property
     def channel(self) -> str:
@@ -193,6 +205,9 @@ class LivePublication:
             status = 0 if self._request.answered else status  # it has one already
             line.end(seconds, self._bytes, self._messages, category.value, status)
         self._request = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._reads.discard(connection)
         self._publisher.close(reason)
 
     def _on_published(self, _: object, size: int) -> None:
