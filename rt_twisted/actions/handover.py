@@ -4,7 +4,7 @@ Responses of applications that hand their connection over to the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,16 +36,24 @@ class HandedResponse(Protocol):
     Attributes:
         exchange: the client's request; not answered yet.
         match: of its route.
-        status: of the response.
-        headers: names in lower case, in the order of the response.
         position: the end of the log when the application was asked; see `HandOver.position`.
     """
 
     exchange: IExchange
     match: Match
-    status: int
-    headers: Sequence[tuple[str, str]]
     position: Position
+
+    @property
+    def status(self) -> int:
+        """
+        The status of the response.
+        """
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """
+        Names in lower case, in the order of the response.
+        """
 
     def read(self, limit: int, seconds: float) -> Deferred[HandedBody]:
         """
@@ -60,7 +68,13 @@ class HandedResponse(Protocol):
 class HandOver(Protocol):
     """
     Decides about responses of applications: `ActionContext.handover`.
+
+    Attributes:
+        hidden: names in lower case of response headers that are for the daemon, and are never
+            sent to a client, beside those of `codecs.forwarding.is_for_daemon`.
     """
+
+    hidden: Collection[bytes]
 
     def use(self, routes: Any, context: Any) -> None:
         """
@@ -69,12 +83,6 @@ class HandOver(Protocol):
         Args:
             routes: has the lines for responses.
             context: of the daemon's actions.
-        """
-
-    def hides(self, name: bytes) -> bool:
-        """
-        Return whether the response header *name* (lower case) is for the daemon, and is never
-        sent to a client.
         """
 
     def position(self) -> Position:
@@ -92,7 +100,7 @@ class HandOver(Protocol):
         Called once for each response, before anything of it is passed on.
 
         Returns:
-            False to have the response passed on without the headers that `hides` names. Else
+            False to have the response passed on without the headers that are hidden. Else
             the exchange is answered by the callee. The body is discarded, and the request to the
             application ended, unless `HandedResponse.read` was called before.
         """

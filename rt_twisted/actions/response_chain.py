@@ -64,6 +64,9 @@ class ResponseChains:
     Args:
         entries: all of the settings; those of other chains are ignored.
 
+    Attributes:
+        pulled: the headers that `pull-header` lines name, in lower case.
+
     Raises:
         ValueError: a jump to a label that does not stand behind it.
     """
@@ -74,7 +77,7 @@ class ResponseChains:
         self._pulls = [rule for rule in rules if rule.pull]
         self._collects = [rule for rule in rules if not rule.pull]
         self._pulled = frozenset(rule.header for rule in self._pulls)
-        self._pulled_bytes = frozenset(name.encode() for name in self._pulled)
+        self.pulled = frozenset(name.encode() for name in self._pulled)
         self._chains = [
             ChainEntries(one for one in listed if one.chain is chain)
             for chain in (Chain.RESPONSE, Chain.FINAL)
@@ -82,12 +85,6 @@ class ResponseChains:
 
     def __bool__(self) -> bool:
         return bool(self._pulls or self._collects or any(self._chains))
-
-    def pulls(self, name: bytes) -> bool:
-        """
-        Return whether a `pull-header` line names the header *name* (lower case).
-        """
-        return name in self._pulled_bytes
 
     def decide(
         self,

@@ -5,7 +5,7 @@ Requests and responses as a reverse proxy passes them on (RFC 9110, 7.6; RFC 723
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -20,9 +20,10 @@ HOP_BY_HOP = frozenset(
 _REQUEST_ONLY = frozenset(
     b"expect host http2-settings proxy proxy-authorization x-real-ip forwarded trailer".split()
 )
-_NOT_FORWARDED = HOP_BY_HOP | _REQUEST_ONLY
+_REWRITTEN = HOP_BY_HOP | _REQUEST_ONLY | {b"cookie"}
 _USUAL = frozenset((b"keep-alive", b"close"))  # of Connection: they name no other header
 _HIDDEN = b"grip-", b"x-accel-redirect"  # response headers for the daemon, not for clients
+_OF_PROXIES = b"grip-", b"x-forwarded-"  # request headers that clients cannot set
 _WRITTEN = frozenset(
     b"x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-prefix".split()
 )
@@ -113,9 +114,9 @@ def named_by_connection(value: bytes | None) -> Collection[bytes]:
 
 def request_fields(
     raw: Iterable[Field], connection: bytes | None, client: ForwardedClient
-) -> Iterator[Field]:
+) -> list[Field]:
     """
-    Yield the headers of a request as they are passed on, without Host and those of the body.
+    Return the headers of a request as they are passed on, without Host and those of the body.
 
     Headers with an underscore in their names are dropped: CGI would make `X_User` of `X-User`.
     So are `Grip-` headers, which only the daemon sends.
@@ -126,30 +127,34 @@ def request_fields(
         client: that has sent them.
     """
     dropped = named_by_connection(connection)
+    kept: list[Field] = []
     cookies: list[bytes] = []
     forwarded: dict[bytes, list[bytes]] = {}
-    for name, value in raw:
-        lower = name.lower()
-        if lower in _NOT_FORWARDED or lower in dropped or _UNDERSCORE in lower:
-            if client.trusted and lower == b"forwarded":
-                forwarded.setdefault(lower, []).append(value)
-        elif lower == b"cookie":
-            cookies.append(value)  # HTTP/2 splits them (RFC 9113, 8.2.3)
-        elif lower.startswith(b"x-forwarded-"):
-            if client.trusted:
-                if lower in _WRITTEN:
-                    forwarded.setdefault(lower, []).append(value)
-                else:
-                    yield name, value
-        elif not lower.startswith(b"grip-"):
-            yield name, value
+    for field in raw:
+        lower = field[0].lower()
+        if lower in dropped or _UNDERSCORE in lower:
+            continue
+        if lower in _REWRITTEN:
+            if lower == b"cookie":
+                cookies.append(field[1])  # HTTP/2 splits them (RFC 9113, 8.2.3)
+            elif lower == b"forwarded":
+                forwarded.setdefault(lower, []).append(field[1])
+        elif not lower.startswith(_OF_PROXIES):
+            kept.append(field)
+        elif lower in _WRITTEN:
+            forwarded.setdefault(lower, []).append(field[1])
+        elif client.trusted and not lower.startswith(b"grip-"):
+            kept.append(field)
     if cookies:
-        yield b"Cookie", b"; ".join(cookies)
-    if client.trusted or client.prefix:
+        kept.append((b"Cookie", b"; ".join(cookies)))
+    if client.trusted:
         joined = {name: b", ".join(all) for name, all in forwarded.items()}
-        yield from _client_fields(client, joined)
+        kept += _client_fields(client, joined)
+    elif client.prefix:
+        kept += _client_fields(client, {})
     else:
-        yield from _usual_fields(client.peer, client.scheme, client.host)
+        kept += _usual_fields(client.peer, client.scheme, client.host)
+    return kept
 
 
 @lru_cache(1000)
@@ -186,15 +191,14 @@ def _client_fields(client: ForwardedClient, given: dict[bytes, bytes]) -> Iterat
         yield b"Forwarded", forwarded + b", for=" + node
 
 
-def response_fields(
-    fields: Sequence[Field], hides: Callable[[bytes], bool] | None = None
-) -> list[Field]:
+def response_fields(fields: Sequence[Field], hidden: Collection[bytes] = ()) -> list[Field]:
     """
     Return the headers of a response as they are passed on, without those that frame its body.
 
     Args:
         fields: as received.
-        hides: returns whether a header, by its name in lower case, is not for clients.
+        hidden: names in lower case of headers that are not for clients, beside those that never
+            are.
     """
     kept: list[Field] = []
     named: set[bytes] = set()
@@ -203,6 +207,6 @@ def response_fields(
         if lower in HOP_BY_HOP:
             if lower == b"connection":
                 named.update(named_by_connection(value))
-        elif not lower.startswith(_HIDDEN) and (hides is None or not hides(lower)):
+        elif lower not in hidden and not lower.startswith(_HIDDEN):
             kept.append((name, value))
     return [field for field in kept if field[0].lower() not in named] if named else kept

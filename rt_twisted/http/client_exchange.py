@@ -192,7 +192,7 @@ class ClientExchange:
         """
         Abort the request; the receiver is not called any more. Does nothing once it has ended.
         """
-        self.receiver = None
+        self.receiver = self.streaming = None
         if self._connecting is not None:
             self._connecting.cancel()
         if self._connection is not None:
@@ -231,7 +231,7 @@ class ClientExchange:
             self.kept = False
             self._resend(self)
             return
-        self.receiver = None
+        self.receiver = self.streaming = None
         if error is None:
             receiver.end()
         else:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import httptools
 
@@ -22,7 +22,6 @@ MAX_HEAD = 32768  # bytes of the head of a response, with those of interim respo
 MAX_HEADERS = 200
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 MAX_INTERIM = 10  # responses 1xx before the response
-BODY_HEADERS = frozenset(("content-length", "transfer-encoding"))
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -31,16 +30,35 @@ class UpstreamResponse:
     The head of a response.
 
     Args:
-        status: 200 to 599.
-        headers: names in lower case, in the order in which they were received.
-        reason: phrase behind the status.
+        status: 200 to 599; or 101.
         fields: the headers as received.
+        reason: phrase behind the status.
+        length: Content-Length; None if there is none.
+        dated: there is a Date.
     """
 
     status: Final[int]
-    headers: Final[tuple[tuple[str, str], ...]]
+    fields: Final[Sequence[Field]]
     reason: Final[bytes] = b""
-    fields: Final[Sequence[Field]] = ()
+    length: Final[int | None] = None
+    dated: Final[bool] = False
+    _headers: tuple[tuple[str, str], ...] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """
+        Return the headers as text, with names in lower case, in the order of `fields`.
+        """
+        if self._headers is None:  # most responses are passed on without
+            self._headers = tuple(
+                [
+                    (name.lower().decode("latin-1"), value.decode("latin-1"))
+                    for name, value in self.fields
+                ]
+            )
+        return self._headers
 
     def header(self, name: str) -> str | None:
         """
@@ -79,15 +97,13 @@ class ResponseSink(Protocol):
 
 class ResponseParser:
     """
-    Parses one response.
+    Parses the responses of a connection, one after the other.
 
     Args:
-        method: of the request.
-        sink: receives the response.
-        upgrade: the request asks for another protocol: the server may switch to it.
+        sink: receives them.
 
     Attributes:
-        begun: whether a byte was received.
+        begun: whether a byte of the response was received.
         complete: whether the response was received as a whole.
         reusable: whether another request may be sent on the connection, once complete.
         switched: the server has switched to another protocol; nothing more is parsed.
@@ -95,22 +111,38 @@ class ResponseParser:
         trailers: behind the body.
     """
 
-    def __init__(self, method: str, sink: ResponseSink, upgrade: bool = False) -> None:
+    def __init__(self, sink: ResponseSink) -> None:
+        self._sink = sink
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self.expect("GET")
+
+    def expect(self, method: str, upgrade: bool = False) -> None:
+        """
+        Parse the response to another request: the first, or one behind a `reusable` response.
+
+        Args:
+            method: of the request.
+            upgrade: the request asks for another protocol: the server may switch to it.
+        """
         self.begun = self.complete = self.reusable = self.switched = False
         self.rest = b""
         self.trailers: list[Field] = []
-        self._sink = sink
         self._upgrade = upgrade
         self._is_head = method == "HEAD"
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: list[Field] = []
+        self._received = self._headers  # where the parser's headers belong
         self._reason = b""
-        self._size = 0  # bytes of headers and trailers
         self._unframed = 0  # bytes received since the last that belonged to a body
         self._interim = 0
         self._in_body = False
         self._until_close = False
         self._extra = False
+
+    def close(self) -> None:
+        """
+        Forget the sink: nothing more is parsed.
+        """
+        self._parser = None  # else only the garbage collector would find both
 
     def feed(self, data: bytes) -> None:
         """
@@ -160,7 +192,7 @@ class ResponseParser:
     def on_message_begin(self) -> None:
         if self.complete:
             self._extra = True
-        self._headers = []
+        self._headers = self._received = []
         self._reason = b""
 
     def on_status(self, reason: bytes) -> None:
@@ -170,17 +202,12 @@ class ResponseParser:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        headers = self.trailers if self._in_body else self._headers
-        if len(headers) >= MAX_HEADERS:
-            raise RemoteProtocolError("the response has too many headers")
-        self._size += len(name) + len(value) + 4
-        if self._size > MAX_HEAD:
-            raise RemoteProtocolError("the head of the response is too large")
-        headers.append((name, value.strip(b" \t")))
+        self._received.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self.complete:
             return
+        self._check_received()
         if _CONTROL.search(self._reason):
             raise RemoteProtocolError("the status line has a control character")
         status = self._parser.get_status_code()
@@ -190,15 +217,18 @@ class ResponseParser:
         if status > 599:
             raise RemoteProtocolError(f"the server responds with {status}")
         self._in_body = True
+        self._received = self.trailers
         self._unframed = 0
-        headers: list[tuple[str, str]] = []
-        has_length = False
-        for raw, value in self._headers:
-            name, text = raw.lower().decode("latin-1"), value.decode("latin-1")
-            headers.append((name, text))
-            if name in BODY_HEADERS:
+        length, has_length, dated = None, False, False
+        for name, value in self._headers:
+            lower = name.lower()
+            if lower == b"content-length":
+                length, has_length = int(value), True
+            elif lower == b"date":
+                dated = True
+            elif lower == b"transfer-encoding":
                 has_length = True
-                if name == "transfer-encoding" and text.lower() != "chunked":
+                if value.lower() != b"chunked":
                     reason = "the response has another transfer coding than chunked"
                     raise RemoteProtocolError(reason)
         bodiless = self._is_head or status in BODILESS
@@ -206,14 +236,14 @@ class ResponseParser:
         self.reusable = self._parser.should_keep_alive() and not self._until_close
         ends = bodiless and (has_length or self._is_head)
         self.reusable = self.reusable and not ends
-        self._sink.head(UpstreamResponse(status, tuple(headers), self._reason, self._headers))
+        self._sink.head(UpstreamResponse(status, self._headers, self._reason, length, dated))
         self.complete = self.complete or ends
 
     def _on_interim(self, status: int) -> None:
         self._interim += 1
         if status == 101 and self._upgrade:
             self.switched = True
-            self._sink.head(UpstreamResponse(101, (), self._reason, self._headers))
+            self._sink.head(UpstreamResponse(101, self._headers, self._reason))
             return
         if status == 101 or status < 100 or self._interim > MAX_INTERIM:
             raise RemoteProtocolError(f"the server responds with {status}")
@@ -228,5 +258,21 @@ class ResponseParser:
             self._sink.data(piece)
 
     def on_message_complete(self) -> None:
-        if self._in_body:
+        if self._in_body and not self.complete:
+            if self.trailers:
+                self._check_received()
             self.complete = True
+
+    def _check_received(self) -> None:
+        """
+        Check the number and the size of the headers or trailers that have ended.
+
+        Raises:
+            RemoteProtocolError: there are too many, or they are too large.
+        """
+        if len(self._received) > MAX_HEADERS:
+            raise RemoteProtocolError("the response has too many headers")
+        if self._unframed <= MAX_HEAD:
+            return
+        if sum([len(name) + len(value) + 4 for name, value in self._received]) > MAX_HEAD:
+            raise RemoteProtocolError("the head of the response is too large")

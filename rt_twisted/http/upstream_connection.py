@@ -5,7 +5,6 @@ One connection to an HTTP server: one request at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -69,7 +68,7 @@ class UpstreamConnection(TwistedProtocol):
     def __init__(self, release: Callable[[UpstreamConnection, HttpUrl], object]) -> None:
         self._release = release
         self._exchange: SentRequest | None = None
-        self._parser: ResponseParser | None = None
+        self._parser = ResponseParser(self)
         self._lost = self._paused = False
         self._secured: Deferred[UpstreamConnection] | None = None
         self._send: Callable[[Any], int] | None = None  # while the transport has nothing to send
@@ -105,7 +104,7 @@ class UpstreamConnection(TwistedProtocol):
             return
         self._exchange = exchange
         request = exchange.request
-        self._parser = ResponseParser(request.method, self, request.upgrade)
+        self._parser.expect(request.method, request.upgrade)
         if request.body_follows:
             self._wire.registerProducer(exchange.streaming.producer, True)
         self.write(exchange.encoded)
@@ -115,11 +114,13 @@ class UpstreamConnection(TwistedProtocol):
         Send now what the kernel takes, the rest through the transport.
         """
         if self._send is not None:
-            # It is full, or the transport will find the connection closed.
-            with suppress(OSError):
-                data = data[self._send(data) :]
-            if not data:
+            try:
+                sent = self._send(data)
+            except OSError:  # it is full, or the transport will find the connection closed
+                sent = 0
+            if sent == len(data):
                 return
+            data = data[sent:]
             self._send = None
         self._wire.write(data)
 
@@ -141,8 +142,8 @@ class UpstreamConnection(TwistedProtocol):
         """
         Read the response again.
         """
-        self._paused = False
-        if not self._lost:
+        if self._paused and not self._lost:
+            self._paused = False
             self._wire.resumeProducing()
 
     def abort(self) -> None:
@@ -183,7 +184,7 @@ class UpstreamConnection(TwistedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         parser = self._parser
-        if parser is None or self._exchange is None:
+        if self._exchange is None:
             self.abort()  # bytes without a request
             return
         try:
@@ -201,8 +202,9 @@ class UpstreamConnection(TwistedProtocol):
             if not reusable:
                 self._wire.abortConnection()
         elif parser.switched:
-            self._exchange = self._parser = None
+            self._exchange = None
             self._lost = True  # for HTTP
+            parser.close()
             exchange.streaming.switched(self._wire, parser.rest)
         elif exchange.streaming is not None:
             exchange.streaming.received()
@@ -213,7 +215,8 @@ class UpstreamConnection(TwistedProtocol):
         if secured is not None:
             explain_tls = load_object("rt_twisted.net.tls_errors.explain_tls")
             secured.errback(CannotConnect(explain_tls(reason.value) or str(reason.value)))
-        if self._exchange is None or self._parser is None:
+        if self._exchange is None:
+            self._parser.close()
             return
         error: Exception | None = None
         if reason.check(ConnectionDone):
@@ -224,15 +227,15 @@ class UpstreamConnection(TwistedProtocol):
         else:
             error = ResponseLost(f"the connection was lost: {reason.value}")
         self._end(error)
+        self._parser.close()
 
     def _end(self, error: Exception | None, reusable: bool = False) -> None:
         exchange, parser = self._exchange, self._parser
-        self._exchange = self._parser = None
-        if exchange is None or parser is None:
+        self._exchange = None
+        if exchange is None:
             return
+        begun, exchange.trailers = parser.begun, parser.trailers
         if reusable and not self._lost:
-            if self._paused:  # it would never read the next response
-                self.resume()
+            self.resume()  # a paused connection would never read the next response
             self._release(self, exchange.request.url)
-        exchange.trailers = parser.trailers
-        exchange.ended(error, parser.begun)
+        exchange.ended(error, begun)

@@ -6,7 +6,7 @@ Which responses of applications hand their connection over, and to what: by a `r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from inspect import iscoroutine
@@ -27,7 +27,6 @@ from rt_twisted.actions.handover import HandedResponse
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.log_once import LogOnce
 from rt_twisted.actions.response_chain import ResponseChains
-from rt_twisted.codecs.forwarding import is_for_daemon
 from rt_twisted.codecs.query import MAX_FIELDS, parse_query
 from rt_twisted.http.dispatch import settle
 from rt_twisted.http.interfaces import IExchange
@@ -67,7 +66,10 @@ class HandOverOffers:
     The `HandOver` of all actions; outlives a reload.
     """
 
+    hidden: Collection[bytes]
+
     def __init__(self) -> None:
+        self.hidden = ()
         self._routes: ResponseRoutes | None = None
         self._context: ActionContext | None = None
 
@@ -77,11 +79,7 @@ class HandOverOffers:
         """
         self._routes = routes
         self._context = context
-
-    def hides(self, name: bytes) -> bool:
-        if is_for_daemon(name):
-            return True
-        return self._routes is not None and self._routes.responses.pulls(name)
+        self.hidden = routes.responses.pulled
 
     def position(self) -> Position:
         return NOWHERE if self._context is None else self._context.hub.position()

@@ -77,10 +77,8 @@ class ProxiedExchange:
 
     Attributes:
         deadline: by the reactor's clock, for the head of the response.
-        status: of the response.
-        headers: of it, in lower case.
         position: see `HandedResponse`.
-        producer: of the body of the request.
+        producer: of the body of the request; None without one.
     """
 
     def __init__(
@@ -95,10 +93,10 @@ class ProxiedExchange:
     ) -> None:
         self.exchange = exchange
         self.match = match
-        self.status = 0
-        self.headers: Sequence[tuple[str, str]] = ()
         self.position = NOWHERE
-        self.producer: Any = ProxiedBody(exchange, max_body, self._wait_on, self._on_body_lost)
+        self.producer: Any = None
+        if exchange.length != 0:
+            self.producer = ProxiedBody(exchange, max_body, self._wait_on, self._on_body_lost)
         self._upstream = upstream
         self._limits = limits
         self._make = make
@@ -199,8 +197,6 @@ class ProxiedExchange:
         upstream.unwatch(self)
         self._response = response
         self._state = _RESPONDING
-        self.status = response.status
-        self.headers = response.headers
         upstream.count_response(upstream.reactor.seconds() - self._since)
         handover = self._handover
         if handover is not None and response.status != 101 and handover.offer(self):
@@ -290,23 +286,25 @@ class ProxiedExchange:
         response = self._response
         assert response is not None
         fields = self._fields(response.fields)
-        dated, length = False, None
-        for name, value in response.headers:
-            if name == "date":
-                dated = True
-            elif name == "content-length":
-                length = int(value)
-        if not dated:
+        if not response.dated:
             fields.append((b"Date", datetimeToString()))
-        return ResponseHead(response.status, fields, response.reason), length
+        return ResponseHead(response.status, fields, response.reason), response.length
 
     def _fields(self, fields: Sequence[Field]) -> list[Field]:
         """
         Return those of *fields* that are for the client.
         """
-        return response_fields(fields, None if self._handover is None else self._handover.hides)
+        return response_fields(fields, () if self._handover is None else self._handover.hidden)
 
     # `HandedResponse`.
+
+    @property
+    def status(self) -> int:
+        return 0 if self._response is None else self._response.status
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        return () if self._response is None else self._response.headers
 
     def read(self, limit: int, seconds: float) -> Deferred[HandedBody]:
         if self._state is not _RESPONDING:  # the client has disconnected meanwhile
@@ -360,5 +358,8 @@ class ProxiedExchange:
     def _end(self) -> None:
         if self._state is not _ENDED:
             self._state = _ENDED
-            self.producer.stop()
+            self._out = None
+            producer, self.producer = self.producer, None
+            if producer is not None:
+                producer.stop()
             self._upstream.release(self)

@@ -214,7 +214,7 @@ class ApplicationCall:
             exchange.refuse(HttpError(500, "internal error"))
             self._end()
             return
-        encoded = head.encode(handover.hides if handover is not None else None)
+        encoded = head.encode(handover.hidden if handover is not None else ())
         if whole is not None:
             exchange.respond(encoded, head.length, whole)
             self._end()

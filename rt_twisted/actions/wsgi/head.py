@@ -5,7 +5,7 @@ The head of a response, as WSGI applications give it (PEP 3333).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,18 +42,18 @@ class ApplicationHead:
     fields: tuple[tuple[str, str], ...]
     length: int | None
 
-    def encode(self, hides: Callable[[bytes], bool] | None = None) -> ResponseHead:
+    def encode(self, hidden: Collection[bytes] = ()) -> ResponseHead:
         """
         Return the head as it is sent, with Server, Date and `nosniff`.
 
         Args:
-            hides: returns whether a header, in lower case, is not sent, beside those that are
-                never sent.
+            hidden: names in lower case of headers that are not sent, beside those that never
+                are.
         """
         fields: list[Field] = [(b"Server", b"rt_twisted"), (b"Date", datetimeToString())]
         for name, value in self.fields:
             lower = name.lower().encode()
-            if not is_for_daemon(lower) and (hides is None or not hides(lower)):
+            if lower not in hidden and not is_for_daemon(lower):
                 fields.append((name.encode(), value.encode("latin-1")))
         if all(name.lower() != "x-content-type-options" for name, _ in self.fields):
             fields.append((b"X-Content-Type-Options", b"nosniff"))

@@ -39,8 +39,15 @@ def question(*channels: str, **changes: Any) -> Question:
     return Question(**{**given, **changes})
 
 
+def encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """
+    Return headers as an application sends them.
+    """
+    return [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+
+
 def answer(status: int, body: bytes = b"", asked: Question | None = None, **headers: str) -> Any:
-    fields = tuple([(name.replace("_", "-"), value) for name, value in headers.items()])
+    fields = encoded(headers)
     return read_answer(asked or question("a", "b"), UpstreamResponse(status, fields), body, NOW)
 
 
@@ -175,7 +182,7 @@ class FakeClient:
 
     def respond(self, status: int = 204, body: bytes = b"", **headers: str) -> None:
         _, receiver = self.sent.pop(0)
-        fields = tuple([(name.replace("_", "-"), value) for name, value in headers.items()])
+        fields = encoded(headers)
         receiver.head(UpstreamResponse(status, fields))
         if body:
             receiver.data(body)
@@ -569,7 +576,7 @@ def test_answers_about_two_clients_decide_nothing() -> None:
     """
     503: a cache or proxy in between has mixed them up.
     """
-    fields = (("x-user", "mia"), ("x-user", "eve"))
+    fields = ((b"X-User", b"mia"), (b"X-User", b"eve"))
     with pytest.raises(UnusableAnswer, match="two X-User"):
         read_answer(question("a"), UpstreamResponse(204, fields), b"", NOW)
     agreed = {"content_type": "application/json", "x_channels": "a", "x_expires_in": "60"}

@@ -60,7 +60,9 @@ class FakeApp:
         status = 401
         if dict(question.headers).get("Cookie", "").startswith("s="):
             status = 204 if all(name[0] == "a" for name in question.channels) else 403
-        fields = tuple([(name.lower(), value) for name, value in self.headers.items()])
+        fields = tuple(
+            [(name.encode(), text.encode("latin-1")) for name, text in self.headers.items()]
+        )
         return succeed(read_answer(question, UpstreamResponse(status, fields), b"", self.now()))
 
     def unusable(self, reason: str) -> HttpError:
@@ -431,7 +433,7 @@ class FilterApp(FakeApp):
         if self.down:
             raise UnusableAnswer("down")
         status, data = self.response
-        return UpstreamResponse(status, (("set-cookie", "s=3"),)), data
+        return UpstreamResponse(status, ((b"Set-Cookie", b"s=3"),)), data
 
 
 def test_filters_see_each_message_first() -> None:

@@ -47,7 +47,7 @@ def test_request_headers(raw: list[Field], connection: bytes | None, kept: list[
     """
     Headers of one connection end here, and a client cannot name another address.
     """
-    assert list(request_fields(raw, connection, CLIENT)) == [*kept, *OWN]
+    assert request_fields(raw, connection, CLIENT) == [*kept, *OWN]
 
 
 def test_headers_of_a_trusted_proxy() -> None:
@@ -62,7 +62,7 @@ def test_headers_of_a_trusted_proxy() -> None:
         (b"X-Forwarded-Prefix", b"/outer"),
         (b"Forwarded", b"for=198.51.100.7"),
     ]
-    assert list(request_fields(raw, None, client)) == [
+    assert request_fields(raw, None, client) == [
         (b"X-Forwarded-Port", b"443"),
         (b"X-Forwarded-For", b"198.51.100.7, 192.0.2.1"),
         (b"X-Real-IP", b"198.51.100.7"),
@@ -86,7 +86,7 @@ def test_response_headers() -> None:
         (b"X-Hold", b"1"),
         (b"Set-Cookie", b"c"),
     ]
-    assert response_fields(fields, lambda name: name == b"x-hold") == [(b"Set-Cookie", b"c")]
+    assert response_fields(fields, (b"x-hold",)) == [(b"Set-Cookie", b"c")]
 
 
 @pytest.mark.parametrize(

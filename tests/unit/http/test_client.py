@@ -49,7 +49,8 @@ class Recorder:
 
 def parse(data: bytes, method: str = "GET", step: int = 0) -> tuple[ResponseParser, Recorder]:
     sink = Recorder()
-    parser = ResponseParser(method, sink)
+    parser = ResponseParser(sink)
+    parser.expect(method)
     pieces = [data[at : at + step] for at in range(0, len(data), step)] if step else [data]
     for piece in pieces:
         parser.feed(piece)

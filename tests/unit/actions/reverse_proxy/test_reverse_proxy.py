@@ -4,12 +4,14 @@ Requests that are passed on to an application: what it gets, and what the client
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 
 from rt_twisted.actions.handed.offers import HandOverOffers
 from rt_twisted.actions.handover import HandedBody
+from rt_twisted.actions.reverse_proxy.exchange import ProxiedExchange
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import NOWHERE, Draft, Position
 from rt_twisted.routes import Routes, parse_entry
@@ -638,6 +640,32 @@ def test_refused_websocket() -> None:
     assert client.responses()[1].status == 200
 
 
+@pytest.mark.parametrize(
+    ("request_", "response"),
+    [
+        (get(b"/a"), ok()),
+        (get(b"/a"), CHUNKED + b"1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n"),
+        (post(b"body", b"/a"), ok()),
+        (get(b"/a"), b"nonsense"),
+        (get(b"/a", UPGRADE), SWITCHED),
+    ],
+)
+def test_requests_leave_no_garbage(request_: bytes, response: bytes) -> None:
+    """
+    The memory of a request is free when it has ended, not when the garbage collector finds it.
+    """
+    app = Application(ROUTE)
+    app.call(request_)
+    gc.collect()
+    gc.disable()
+    try:
+        app.respond(*[response[at : at + 20] for at in range(0, len(response), 20)])
+        left = [one for one in gc.get_objects() if isinstance(one, ProxiedExchange)]
+    finally:
+        gc.enable()
+    assert not left
+
+
 def test_tunnels_have_a_limit_of_their_own() -> None:
     """
     They do not take the connections of other requests.
@@ -656,11 +684,10 @@ class Taking:
     Takes each response over that has `X-Hold`.
     """
 
+    hidden = (b"x-hold",)
+
     def __init__(self) -> None:
         self.bodies: list[HandedBody] = []
-
-    def hides(self, name: bytes) -> bool:
-        return name == b"x-hold"
 
     def position(self) -> Position:
         return NOWHERE

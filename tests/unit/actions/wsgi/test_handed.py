@@ -65,14 +65,13 @@ class Taking:
     Takes what names a channel by a variable or a header, and answers with it.
     """
 
+    hidden = (b"x-hidden",)
+
     def __init__(self) -> None:
         self.offered: list[HandedResponse] = []
 
     def use(self, routes: Any, context: Any) -> None:
         pass
-
-    def hides(self, name: bytes) -> bool:
-        return name == b"x-hidden"
 
     def position(self) -> Position:
         return Position("e", 7)
