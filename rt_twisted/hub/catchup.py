@@ -22,6 +22,7 @@ from rt_twisted.hub.channel_table import ChannelTable
 from rt_twisted.hub.fanout import Fanout
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.live_channel import Wait
+from rt_twisted.hub.local_replay import LocalReplay, newest_of
 from rt_twisted.hub.replay_frames import ReplayFrames, shared_frames
 from rt_twisted.hub.resync import from_resync_point
 from rt_twisted.hub.stream_counts import StreamCounts
@@ -106,7 +107,7 @@ class CatchUp:
         replay_bytes: int,
         streams: StreamCounts,
     ) -> None:
-        self.replay_bytes = replay_bytes
+        self._local = LocalReplay(channels, fanout, end_of_log, clock, replay_bytes)
         self.pending_subscriptions: dict[Subscriber, list[PendingSubscription]] = {}
         # Any: a broker that provides IPatterns takes patterns in place of channels.
         self._broker: Any = broker
@@ -116,7 +117,6 @@ class CatchUp:
         self._fanout = fanout
         self._metrics = metrics
         self._streams = streams
-        self._end_of_log = end_of_log
         self._frames = shared_frames()
         self._awaited: dict[Channel, set[Deferred[None]]] = {}  # by clients that will join
         # The format and the replay of the last one that joined without messages, and its start.
@@ -127,6 +127,12 @@ class CatchUp:
         )
         # Messages of the broker's history while they are sent: equal replays share them.
         self._fetched: WeakValueDictionary[Position, Message] = WeakValueDictionary()
+
+    def reconfigure(self, replay_bytes: int) -> None:
+        """
+        Replay at most *replay_bytes* to one subscriber from now on.
+        """
+        self._local.max_bytes = replay_bytes
 
     def when_subscribed(self, names: Sequence[Selector]) -> Deferred[None] | None:
         """
@@ -191,7 +197,7 @@ class CatchUp:
             raise
         if all(map(_subscribed, channels)):
             used = format or subscriber.format
-            replay = self._local_replay(channels, since, used)
+            replay = self._local.replay(channels, since, used)
             if self._is_sufficient(replay, channels, since) and not self._must_wait_for_flush(
                 subscriber
             ):
@@ -282,7 +288,7 @@ class CatchUp:
         """
         if not self._is_pending(pending) or not all(map(_subscribed, pending.channels)):
             return
-        replay = self._local_replay(pending.channels, pending.since, pending.subscriber.format)
+        replay = self._local.replay(pending.channels, pending.since, pending.subscriber.format)
         if self._is_sufficient(replay, pending.channels, pending.since):
             if self._must_wait_for_flush(pending.subscriber):
                 self._fanout.call_after_flush(partial(self._advance, pending))
@@ -323,7 +329,7 @@ class CatchUp:
     def _on_history(self, replay: Replay, pending: PendingSubscription) -> None:
         if not self._is_pending(pending):
             return
-        local = self._local_replay(
+        local = self._local.replay(
             pending.channels, After(replay.position), pending.subscriber.format
         )
         if self._must_wait_for_flush(pending.subscriber):
@@ -345,7 +351,7 @@ class CatchUp:
         """
         entries = ((0.0, message) for message in reversed(messages))
         format = ISyncFormat(pending.subscriber.format)
-        found = from_resync_point(entries, format, 0.0, self.replay_bytes)
+        found = from_resync_point(entries, format, 0.0, self._local.max_bytes)
         [channel] = pending.channels
         channel.begin_live().searched = not found
         return tuple(found)
@@ -358,7 +364,7 @@ class CatchUp:
         # What this node did not receive itself is lost to the subscriber; that gap may
         # reach beyond the first undelivered message.
         self._fanout.start_flush()
-        local = self._local_replay(pending.channels, pending.since, pending.subscriber.format)
+        local = self._local.replay(pending.channels, pending.since, pending.subscriber.format)
         self._on_history(Replay(local.messages, False, local.position), pending)
 
     def _on_unexpected_error(self, failure: Failure, pending: PendingSubscription) -> None:
@@ -396,7 +402,7 @@ class CatchUp:
             # flushes have noted nothing.
             channels[0].begin_live().last = replay.messages[-1] if replay.messages else None
         if replay.messages:
-            replay = _limit_replay(replay, self.replay_bytes)
+            replay = newest_of(replay, self._local.max_bytes)
         self._set_channels(subscriber, subscriber.channels + channels)
         self._streams.replayed(subscriber, len(replay.messages))
         if not replay.complete:
@@ -462,48 +468,6 @@ class CatchUp:
         if not channel.subscribers and not channel.pending_subscriptions:
             self._channels.on_last_subscriber_left(channel)
 
-    def _local_replay(
-        self, channels: Sequence[Channel], since: Since | None, format: IFormat
-    ) -> Replay:
-        """
-        Return what our own history has, up to the first undelivered message: the next
-        flush delivers the rest to this subscriber as to all others.
-        """
-        fanout = self._fanout
-        fanout.start_gap_flush()
-        first = fanout.first_undelivered()
-        if first is not None and isinstance(since, After) and _is_since(since.position, first):
-            # Such as the position of its own publication: it must not receive what precedes.
-            fanout.start_flush()
-            first = None
-        end = self._end_of_log() if first is None else Position(first.epoch, first.offset - 1)
-        if since is None:
-            return Replay((), True, end)
-        if isinstance(since, Sync):
-            return Replay(self._resync(channels, since, format, end), True, end)
-        found, complete = self._channels.replay(channels, since, self._clock.seconds())
-        if isinstance(since, After) and since.position.offset > self._end_of_log().offset:
-            complete = False  # the log was cut by a restart
-        messages = [message for message in found if message.position.offset <= end.offset]
-        return Replay(tuple(messages), complete, end)
-
-    def _resync(
-        self, channels: Sequence[Channel], since: Sync, format: IFormat, end: Position
-    ) -> tuple[Message, ...]:
-        """
-        Return the retained messages up to *end* that *since* selects of one channel.
-        """
-        [channel] = channels
-        now = self._clock.seconds()
-        self._channels.expire(channel, now)
-        entries = (
-            (when, message)
-            for when, message in channel.history.newest_first()
-            if message.position.offset <= end.offset
-        )
-        moment = now - since.seconds
-        return tuple(from_resync_point(entries, ISyncFormat(format), moment, self.replay_bytes))
-
     def _request(self, names: Sequence[Selector]) -> tuple[Channel, ...]:
         """
         Return the channels *names*; subscribe to them at the broker where needed.
@@ -532,20 +496,3 @@ class CatchUp:
 
     def _on_subscribe_failed(self, failure: Failure) -> None:
         _log.failure("while subscribing to a channel at the broker", failure)
-
-
-def _limit_replay(replay: Replay, max_bytes: int) -> Replay:
-    """
-    Return the newest messages of *replay* within *max_bytes*, and always the last one.
-    What is left out makes the replay incomplete.
-    """
-    left = max_bytes
-    for index in range(len(replay.messages) - 1, -1, -1):
-        left -= len(replay.messages[index].data)
-        if left < 0 and index < len(replay.messages) - 1:
-            return Replay(replay.messages[index + 1 :], False, replay.position)
-    return replay
-
-
-def _is_since(position: Position, first: Position) -> bool:
-    return position.epoch == first.epoch and position.offset >= first.offset

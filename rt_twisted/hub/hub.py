@@ -500,7 +500,7 @@ class Hub:
         Use other limits. Connected subscribers stay, also above the new limits.
         """
         self._limits = limits
-        self._catchup.replay_bytes = limits.replay_bytes
+        self._catchup.reconfigure(limits.replay_bytes)
         self._channels.reconfigure(retention, limits.history_bytes)
         self._live_memory.reconfigure(retention, limits.live_memory)
         self.capabilities.reconfigure(retention)
