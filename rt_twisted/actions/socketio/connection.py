@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from inspect import iscoroutine
 from typing import Any
@@ -22,6 +22,7 @@ from rt_twisted.actions.engineio.session import Session
 from rt_twisted.actions.socketio.channel_app import ChannelApp
 from rt_twisted.actions.socketio.handshake import Handshake
 from rt_twisted.actions.socketio.missed_replay import MissedReplay
+from rt_twisted.actions.socketio.msgpack_warnings import MsgpackWarnings, is_msgpack
 from rt_twisted.actions.socketio.session_access import TOKEN, SessionAccess
 from rt_twisted.actions.socketio.session_store import SavedSession, SessionStore
 from rt_twisted.actions.socketio.socket import Socket
@@ -42,22 +43,8 @@ MAX_NAMESPACES = 20  # of one session
 MAX_WAITING = 1000  # events of one session that wait for the application...
 MAX_PAYLOADS = 4  # ...and their bytes, in posts of the largest size
 
-MSGPACK_LOG = 60.0  # seconds between two log lines about clients with msgpack
-
 _ENGINE_FIELDS = frozenset(("EIO", "transport", "sid", "t", "b64"))  # of a query
 _RECOVERABLE = frozenset(("transport close", "transport error", "ping timeout"))
-
-
-@dataclass(slots=True)
-class MsgpackWarnings:
-    """
-    Limits the log lines about clients that use msgpack.
-
-    Args:
-        not_before: when the next one may be written, by the reactor's clock.
-    """
-
-    not_before: float = 0.0
 
 
 class SocketIOConnection:
@@ -451,16 +438,9 @@ class SocketIOConnection:
         Raises:
             RemoteProtocolError: always.
         """
-        now = self._context.reactor.seconds()
-        warnings = self._context.shared.get(MsgpackWarnings, MsgpackWarnings)
-        # socket.io-msgpack-parser sends each packet as a map of up to 15 fields.
-        if data[:1] and 0x80 <= data[0] <= 0x8F and now >= warnings.not_before:
-            warnings.not_before = now + MSGPACK_LOG
-            _log.warn(
-                "a Socket.IO client at {address} sent a binary packet that looks like msgpack: "
-                "socket.io-msgpack-parser is not supported; use the default parser",
-                address=self._handshake.address,
-            )
+        if is_msgpack(data):
+            warnings = self._context.shared.get(MsgpackWarnings, MsgpackWarnings)
+            warnings.warn(self._handshake.address, self._context.reactor.seconds())
         raise RemoteProtocolError(
             "binary data without a text packet: use the default parser of Socket.IO, not msgpack"
         )
