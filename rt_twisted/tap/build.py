@@ -43,9 +43,6 @@ from rt_twisted.tap.factories import (
     make_cors,
     make_further_hub,
     make_sidecars,
-    open_access_log,
-    open_audit_log,
-    open_log,
 )
 from rt_twisted.tap.first_use import load_all, loads_all
 from rt_twisted.tap.limits import (
@@ -54,6 +51,7 @@ from rt_twisted.tap.limits import (
     read_inbound_limit,
 )
 from rt_twisted.tap.logfiles import LogFile, Logged
+from rt_twisted.tap.open_logs import open_access_log, open_audit_log, open_log
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.reload import Reloader
 from rt_twisted.tap.reporting import add_exporter, announce_by_settings

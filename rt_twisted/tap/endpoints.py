@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.net.listeners import SharedPort, TcpPort
 from rt_twisted.tap.announce import PROXIED
-from rt_twisted.tap.factories import setting_error
 from rt_twisted.tap.options import Options
+from rt_twisted.tap.setting_errors import setting_error
 from rt_twisted.tap.setting_values import SettingError
 from rt_twisted.tap.uwsgi_words import BACKLOG, quoted
 

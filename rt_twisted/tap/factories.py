@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
-from rt_twisted.access.authorizer import Authorizer, Authorizers
+from rt_twisted.access.authorizer import Authorizers
 from rt_twisted.access.channel_names import ChannelNames
-from rt_twisted.access.gate import Gate
 from rt_twisted.access.key_sets import KeySets
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.publish_rate import PublishRate
@@ -33,6 +32,7 @@ from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
 from rt_twisted.model.load_object import check_interface, find_object, load_object
 from rt_twisted.model.settings import ConfigError, read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
+from rt_twisted.tap.access_factories import make_gate, make_grip_key
 from rt_twisted.tap.limits import (
     read_backlog_limits,
     read_hub_limits,
@@ -41,37 +41,17 @@ from rt_twisted.tap.limits import (
     read_websocket_limits,
     read_wsgi_limits,
 )
-from rt_twisted.tap.logfiles import LogFile, Owner
 from rt_twisted.tap.options import Options
+from rt_twisted.tap.setting_errors import setting_error
 from rt_twisted.tap.setting_values import SettingError, located
 from rt_twisted.workers.sidecars import SidecarCommand
 
 if TYPE_CHECKING:
     from twisted.web.server import Site
 
-# By name, as they need PyJWT, which daemons without tokens do not load.
-_TOKEN_KEY = "rt_twisted.access.tokens.TokenKey"
-_TOKEN_VERIFIER = "rt_twisted.access.tokens.TokenVerifier"
-_GRIP_KEY = "rt_twisted.access.grip_key.GripKey"
 _HANDOVER = "rt_twisted.actions.handed.offers.HandOverOffers"
 
 Ask = Callable[[StatsQuery], Deferred[Snapshot]]
-
-
-def setting_error(options: Options, name: str, text: str) -> SettingError:
-    """
-    Return an error with *text* and the place where the setting *name* was given.
-    """
-    place = (options.places[name] or ["default"])[-1]
-    return SettingError(f"{located(name, place)}: {text}")
-
-
-def error_at(options: Mapping[str, Any], name: str, index: int, text: str) -> SettingError:
-    """
-    Return an error with *text* and the place where the value *index* of *name* was given.
-    """
-    places = getattr(options, "places", {}).get(name) or ["default"]
-    return SettingError(f"{located(name, places[index])} {text}")
 
 
 def _build(
@@ -265,73 +245,6 @@ def make_handover(options: Mapping[str, Any], shared: SharedState) -> Any:
     return shared.get(found, found)
 
 
-def make_grip_key(options: Mapping[str, Any]) -> Any:
-    """
-    Build the `GripKey` of the settings; None without one.
-    """
-    given = options["grip-key"]
-    if given is None:
-        return None
-    try:
-        return load_object(_GRIP_KEY).of(
-            given.source, given.issuer, options["token-leeway"], options["grip-ids"]
-        )
-    except ValueError as error:
-        raise error_at(options, "grip-key", -1, f"must be {error}") from None
-
-
-def make_gate(
-    options: Mapping[str, Any],
-    authorizers: Authorizers,
-    key_sets: KeySets,
-    revocations: Revocations,
-    count: Callable[[], object] = lambda: None,
-) -> Gate:
-    """
-    Build the access check of subscribers.
-
-    Args:
-        options: the settings.
-        authorizers: ask applications; they outlive reloads.
-        key_sets: those of issuers; they outlive reloads too.
-        revocations: of tokens; likewise.
-        count: called for each token that is verified.
-    """
-    keys = []
-    for given in options["token-key"]:
-        try:
-            keys.append(load_object(_TOKEN_KEY).of(given.source, given.issuer))
-        except ValueError as error:
-            raise error_at(options, "token-key", len(keys), f"must be {error}") from None
-    audiences = frozenset(options["token-audience"] or ())
-    verifier = None
-    found = [key_sets.get(url, issuer) for url, issuer in options["token-jwks"]]
-    if keys or found:
-        leeway = options["token-leeway"]
-        verifier = load_object(_TOKEN_VERIFIER)(
-            keys, audiences, leeway, key_sets=found, count=count
-        )
-    limits = options["authorize-timeout"], options["authorize-concurrency"]
-
-    def find_app(url: str) -> Authorizer:
-        return authorizers.get(url, *limits)
-
-    try:
-        return Gate(
-            options["allow"],
-            tokens=verifier,
-            cookie=options["token-cookie"],
-            query_field=options["token-query"] or "",
-            origins=options["origins"] - {"*", "null"},
-            app=find_app(options["authorize"]) if options["authorize"] else None,
-            find_app=find_app,
-            revocations=revocations,
-            forwarded=tuple(sorted(map(str.lower, options["authorize-headers"] or ()))),
-        )
-    except ValueError as error:
-        raise error_at(options, "allow", -1, f"= {' '.join(options['allow'])}: {error}") from None
-
-
 def make_cors(options: Options) -> Cors:
     """
     Build the rules for pages of other origins.
@@ -345,54 +258,6 @@ def make_cors(options: Options) -> Cors:
         )
     except ValueError as error:
         raise setting_error(options, "credentials", str(error)) from None
-
-
-def open_access_log(options: Options) -> LogFile | None:
-    """
-    Open the access log; None without one.
-    """
-    path = options["access-log"]
-    try:
-        return LogFile(path, _owner(options)) if path else None
-    except OSError as error:
-        raise setting_error(options, "access-log", f"{path}: {error.strerror}") from None
-
-
-def open_audit_log(options: Options) -> LogFile | None:
-    """
-    Open the audit log; None without one.
-    """
-    path = options["audit-log"]
-    try:
-        return LogFile(path, _owner(options)) if path else None
-    except OSError as error:
-        raise setting_error(options, "audit-log", f"{path}: {error.strerror}") from None
-
-
-def open_log(options: Options) -> LogFile | None:
-    """
-    Open the log file of twistd's options; return None if twistd itself must log.
-    """
-    twistd = options.twistd
-    if twistd is None or options["check"]:
-        return None
-    path = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
-    rejected = path == "-" and not twistd.get("nodaemon")  # by twistd
-    if rejected or twistd.get("syslog") or twistd.get("logger"):
-        return None
-    try:
-        return LogFile(path, _owner(options))
-    except OSError as error:
-        raise SettingError(f"--logfile: {path}: {error.strerror}") from None
-
-
-def _owner(options: Options) -> Owner:
-    """
-    Return the owner of log files: the user and group of twistd's options.
-    """
-    twistd = options.twistd or {}
-    uid, gid = twistd.get("uid"), twistd.get("gid")
-    return -1 if uid is None else uid, -1 if gid is None else gid
 
 
 def make_app(options: Options, hub: Hub) -> Site | None:

@@ -13,11 +13,11 @@ from typing import Any
 from rt_twisted.brokers import EMBEDDED
 from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.tap.endpoints import make_endpoints
-from rt_twisted.tap.factories import setting_error
 from rt_twisted.tap.logfiles import LogFile, Logged
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.reload import ParentReloader
 from rt_twisted.tap.reporting import add_exporter, announce_by_settings
+from rt_twisted.tap.setting_errors import setting_error
 from rt_twisted.tap.setting_values import SettingError
 from rt_twisted.workers.forker import Forker
 from rt_twisted.workers.sidecars import SidecarSupervisor

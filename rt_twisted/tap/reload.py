@@ -24,7 +24,6 @@ from rt_twisted.tap.audit_log import AuditLog
 from rt_twisted.tap.factories import (
     make_cors,
     make_sidecars,
-    open_access_log,
 )
 from rt_twisted.tap.limits import (
     read_http_limits,
@@ -33,6 +32,7 @@ from rt_twisted.tap.limits import (
 )
 from rt_twisted.tap.log_filter import LogFilter
 from rt_twisted.tap.logfiles import LogFile
+from rt_twisted.tap.open_logs import open_access_log
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.routing import make_routes
 from rt_twisted.tap.setting_values import SettingError
