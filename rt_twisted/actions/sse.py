@@ -105,8 +105,8 @@ class SseAction:
     def _enter(self, exchange: IExchange, query: Mapping[str, list[str]], match: Match) -> object:
         context = self.context
         names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
-        start = requested_start(exchange, query, self.history, positions=self.word != "sseraw")
-        start = match.start if start is None else start
+        has_ids = self.word != "sseraw"
+        start = requested_start(exchange, query, self.history, has_ids, match.start)
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
             return self._poll(exchange, names, start)
         limit = requested_number(query, "evs_buffer_size_limit") or 0

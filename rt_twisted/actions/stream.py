@@ -129,9 +129,8 @@ class StreamAction:
             return open_elementary(
                 self.context, exchange, names[0], self.as_, self.burst, match.grant
             )
-        start = requested_start(exchange, query, self.history)
-        if start is None:
-            start = Within(self.burst) if self.burst else match.start
+        otherwise = Within(self.burst) if self.burst else match.start
+        start = requested_start(exchange, query, self.history, otherwise=otherwise)
         options: dict[str, object] = {}
         if self.type != DEFAULT_TYPE:
             options["content_type"] = self.type

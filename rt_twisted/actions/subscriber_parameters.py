@@ -35,6 +35,7 @@ def requested_start(
     parameters: Mapping[str, list[str]],
     history: int = 0,
     positions: bool = True,
+    otherwise: Since | None = None,
 ) -> Since | None:
     """
     Return where the replay for a client starts; None for the live stream alone.
@@ -46,12 +47,15 @@ def requested_start(
         parameters: of its query or body.
         history: how many messages are replayed if the request says nothing.
         positions: whether the event ids that clients send back are positions.
+        otherwise: where it starts if neither the request nor *history* says so.
 
     Raises:
         HttpError: 400 for a parameter that cannot be read.
     """
     requested = _requested_start(exchange, parameters, positions)
-    return Newest(history) if requested is None and history else requested
+    if requested is not None:
+        return requested
+    return Newest(history) if history else otherwise
 
 
 def _requested_start(
