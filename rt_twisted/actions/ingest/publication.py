@@ -101,6 +101,7 @@ class LivePublication:
         self.closed = False
         self._paused = False
         self._skipping = False  # the broker was away: up to the next head
+        self._dropping = False  # since the broker is away, which is logged once
         self._line = context.shared.get(PublisherLines, PublisherLines).open(request)
         self._request: Any = request if self._line is not None else None
         self._began = context.hub.seconds()
@@ -159,6 +160,7 @@ class LivePublication:
         done = self._context.publish_stream(drafts)
         # The embedded broker acknowledges at once.
         if done.called and isinstance(getattr(done, "result", None), PublishResult):
+            self._dropping = False
             self._owner.acknowledged()
             return
         size = sum([len(draft.data) for draft in drafts])
@@ -211,6 +213,13 @@ class LivePublication:
         self._publisher.close(reason)
 
     def _on_published(self, _: object, size: int) -> None:
+        self._dropping = False
+        self._settle(size)
+
+    def _settle(self, size: int) -> None:
+        """
+        Go on after *size* bytes that the broker has stored, or refused.
+        """
         self.unacknowledged -= size
         if self._paused and self.unacknowledged <= MAX_UNACKNOWLEDGED // 2:
             self._paused = False
@@ -222,17 +231,17 @@ class LivePublication:
         if isinstance(failure.value, HttpError):
             self.fail(failure.value)
         elif failure.check(Unavailable):
-            if not self._skipping:
+            if not self._dropping:
                 _log.warn(
                     "frames of {channel} are dropped up to the next keyframe: {reason}",
                     channel=self._publisher.channel,
                     reason=failure.getErrorMessage(),
                 )
-            self._skipping = True
+            self._skipping = self._dropping = True
         else:
             _log.failure("while publishing a live stream", failure)
             self.fail(HttpError(500, "internal error"), DisconnectReason.ENDED)
-        self._on_published(None, size)
+        self._settle(size)
 
     def _on_lost(self, reason: str) -> None:
         self.fail(HttpError(403, reason), self._publisher.category)

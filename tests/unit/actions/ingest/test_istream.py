@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import LogLevel, capturedLogs
 
 from rt_twisted.actions.ingest import publication
 from rt_twisted.media.matroska_writer import write_cluster, write_header
@@ -437,6 +438,33 @@ def test_frames_are_dropped_while_the_broker_is_away() -> None:
 
     assert [(draft.event or "")[:6] for draft in published] == ["unit/h", "unit/k", "unit/d"]
     assert publisher.written() == b""
+
+
+def test_an_outage_of_the_broker_is_logged_once() -> None:
+    """
+    However many keyframes are dropped meanwhile; the next outage is logged again.
+    """
+    site = LivePlace()
+    away = True
+
+    def publish(drafts: Sequence[Draft]) -> Deferred[PublishResult]:
+        if away:
+            return fail(Unavailable("away"))
+        return succeed(PublishResult((NOWHERE,) * len(drafts)))
+
+    site.hub.publish = publish  # type: ignore[method-assign]
+    with capturedLogs() as logged:
+        publisher = site.publisher(write_header((VIDEO,)), picture(0, True))
+        publisher.send(chunk(picture(20, True)))
+        publisher.send(chunk(picture(40, True)))
+        assert [event["log_level"] for event in logged] == [LogLevel.warn]
+        away = False
+        publisher.send(chunk(picture(60, True)))
+        away = True
+        publisher.send(chunk(picture(80, True)))
+        publisher.send(chunk(picture(100, True)))
+
+    assert [event["reason"] for event in logged] == ["away", "away"]
 
 
 def test_a_refusal_of_the_broker_is_the_answer() -> None:
