@@ -127,7 +127,10 @@ def announce(
         except RemoteProtocolError as error:
             refusal = error
             _log.info(
-                "track {id} of {path} is left out: {reason}", id=id, path=path, reason=error.reason
+                "track {id} of {path!r} is left out: {reason}",
+                id=id,
+                path=path,
+                reason=error.reason,
             )
         tracks.append(PublishedTrack(id, media, depacketizer))
     if (
