@@ -38,7 +38,7 @@ MAX_ANSWER_BYTES = 32 << 20  # of all that are kept: one may have a thousand pat
 MAX_WAITING = 10_000  # questions that wait for a slot
 FAILURES = 5  # in a row, from which on one question per second is sent
 PROBE = 1.0  # seconds between those
-RETRY = 5  # seconds after which a client that cannot be answered may try again
+RETRY = 5  # seconds, up to twice as many, after which a client without an answer may try again
 LOG_SECONDS = 10.0  # between two log lines about a failing application
 CONTROL = "a header has a control character"
 
@@ -79,6 +79,8 @@ class Authorizer:
         now: returns Unix time.
         count: called with the name of what happened: `asked`, `cached`, `shared`, `failed` or
             `rejected`, and the seconds it took.
+        spread: returns seconds between those given and twice as many, different with each call:
+            clients that are refused together do not come back together.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Authorizer:
         concurrency: int,
         now: Callable[[], float] = time.time,
         count: Callable[[str, float], object] = lambda name, seconds: None,
+        spread: Callable[[float], float] = float,
     ) -> None:
         self.url = url
         self.now = now
@@ -98,6 +101,7 @@ class Authorizer:
         self._timeout = timeout
         self._concurrency = concurrency
         self._count = count
+        self._spread = spread
         self._answers = WeighedCache[tuple[AppAnswer, float]](MAX_ANSWERS, MAX_ANSWER_BYTES)
         self._asked: dict[Question, AskedQuestion] = {}
         self._waiting: deque[AskedQuestion] = deque()
@@ -165,7 +169,7 @@ class Authorizer:
         if now - self._logged >= LOG_SECONDS:
             self._logged = now
             _log.warn("asking {url}: {reason}", url=str(self.url), reason=reason)
-        return HttpError(503, "the application cannot be asked now", retry=RETRY)
+        return HttpError(503, "the application cannot be asked now", retry=self._spread(RETRY))
 
     def _instead(self, question: Question, reason: str) -> Deferred[AppAnswer]:
         """
@@ -330,13 +334,18 @@ class Authorizers:
     Args:
         clock: the reactor.
         count: see `Authorizer`.
+        spread: see `Authorizer`.
     """
 
     def __init__(
-        self, clock: Any, count: Callable[[str, float], object] = lambda name, seconds: None
+        self,
+        clock: Any,
+        count: Callable[[str, float], object] = lambda name, seconds: None,
+        spread: Callable[[float], float] = float,
     ) -> None:
         self._clock = clock
         self._count = count
+        self._spread = spread
         self._client = HttpClient(clock)
         self._made: dict[tuple[object, ...], Authorizer] = {}
 
@@ -358,6 +367,12 @@ class Authorizers:
         if key not in self._made:
             parsed = HttpUrl.parse(url)
             self._made[key] = Authorizer(
-                self._client, self._clock, parsed, timeout, concurrency, count=self._count
+                self._client,
+                self._clock,
+                parsed,
+                timeout,
+                concurrency,
+                count=self._count,
+                spread=self._spread,
             )
         return self._made[key]

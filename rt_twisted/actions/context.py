@@ -20,6 +20,7 @@ from rt_twisted.http.interfaces import IConnectionHandoff, IExchange
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.live_peers import LivePeers
+from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.metrics.snapshot import NO_OTHERS, Snapshot, StatsQuery
 from rt_twisted.model.message import Draft, PublishResult
 from rt_twisted.net.inbound_memory import InboundMemory
@@ -166,6 +167,7 @@ class ActionContext:
     Args:
         hub: all channels.
         reactor: the reactor.
+        metrics: of the daemon, which are those of its main hub.
         names: rules for channel names.
         publish_keys: keys that may publish.
         stats_keys: keys that may read the metrics.
@@ -205,6 +207,7 @@ class ActionContext:
 
     hub: Hub
     reactor: Any
+    metrics: Metrics = field(compare=False)
     names: ChannelNames
     publish_keys: Keys
     stats_keys: Keys

@@ -50,7 +50,7 @@ class PublishTarget:
         try:
             return await self.publishing.claim(client, self.permit)
         except HttpError as error:
-            count_refusal(self.context.hub.metrics, PUBLISHES, error.status)
+            count_refusal(self.context.metrics, PUBLISHES, error.status)
             raise
 
 
@@ -85,7 +85,7 @@ class RtmpRoutes:
         try:
             target: PublishTarget = await action.target(request, match)
         except HttpError as error:
-            count_refusal(action.context.hub.metrics, PUBLISHES, error.status)
+            count_refusal(action.context.metrics, PUBLISHES, error.status)
             if error.status != 401:
                 raise
             raise HttpError(

@@ -188,7 +188,7 @@ class Dialogue:
         if isinstance(found, tuple):
             route = found[0]
         if route is not None:
-            count_refusal(route.context.hub.metrics, _COUNT_AS.get(exchange.method, ""), status)
+            count_refusal(route.context.metrics, _COUNT_AS.get(exchange.method, ""), status)
 
     async def _on_options(self, exchange: RtspExchange) -> Reply:
         return Reply(headers=[_PUBLIC, *self._session_header()])

@@ -180,11 +180,13 @@ def make_context(
     publish_keys = list(options["publish-key"])
     if options["http-secret"]:
         publish_keys.append(Key.of(options["http-secret"]))
-    metrics = hubs.main.metrics
+    metrics, spread = hubs.main.metrics, hubs.main.admission.spread_retry
+    make_authorizers = partial(Authorizers, reactor, metrics.count_question, spread)
     stats_keys = [Key.of(options["stats-key"])] if options["stats-key"] else []
     return ActionContext(
         hubs.main,
         reactor,
+        metrics,
         names=ChannelNames(
             options["channel-pattern"],
             options["max-reader-channels"],
@@ -220,7 +222,7 @@ def make_context(
         handover=make_handover(options, shared),
         gate=make_gate(
             options,
-            shared.get(Authorizers, partial(Authorizers, reactor, metrics.count_question)),
+            shared.get(Authorizers, make_authorizers),
             shared.get(KeySets, partial(KeySets, reactor)),
             shared.get(Revocations, Revocations),
             metrics.count_token,

@@ -318,10 +318,14 @@ def test_a_route_names_another_server() -> None:
         "^/d sse:subscribe=a",
     ]
 
-    found = [parse_route(line, context).action.context.hub for line in lines]
+    contexts = [parse_route(line, context).action.context for line in lines]
+    found = [each.hub for each in contexts]
 
     one, two = others["10.0.0.1:6379"], others["10.0.0.2:6379"]
     assert found == [one, one, two, context.hub]
+    # Those of the daemon: nothing exports the metrics of other hubs.
+    assert all(each.metrics is context.metrics for each in contexts)
+    assert context.metrics is not one.metrics
     assert list(hubs) == [context.hub]
     assert started == []
     hubs.adopt()

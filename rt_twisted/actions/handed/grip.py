@@ -87,7 +87,7 @@ class GripRequest:
         result = hold_response(held)
         if result is not None:
             await result  # type: ignore[misc]  # a coroutine: see `when_admitted`
-        self.context.hub.metrics.handovers_by_grip += 1
+        self.context.metrics.handovers_by_grip += 1
 
     def _read_instruction(self, body: HandedBody) -> tuple[GripHold | None, GripResponse]:
         exchange = self.response.exchange

@@ -225,7 +225,7 @@ async def _count_later(context: ActionContext, name: str, result: Any) -> None:
 
 
 def _count(context: ActionContext, name: str) -> None:
-    metrics = context.hub.metrics
+    metrics = context.metrics
     setattr(metrics, name, getattr(metrics, name) + 1)
 
 

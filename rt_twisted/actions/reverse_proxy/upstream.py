@@ -229,9 +229,8 @@ def find_upstreams(context: Any) -> Upstreams:
     """
     Return the applications of all routes of *context*.
     """
-    hub = context.hub
-    spread = hub.admission.spread_retry
-    make: Callable[[], Upstreams] = partial(Upstreams, context.reactor, hub.metrics, spread)
+    spread = context.hub.admission.spread_retry
+    make: Callable[[], Upstreams] = partial(Upstreams, context.reactor, context.metrics, spread)
     found: Upstreams = context.shared.get(Upstreams, make)
     return found
 

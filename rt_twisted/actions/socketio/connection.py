@@ -386,7 +386,7 @@ class SocketIOConnection:
         error = failure.value
         if isinstance(error, HttpError) and accepted is None:
             status, reason = error.status, str(error)
-            count_refusal(self._context.hub.metrics, SUBSCRIBERS, status)
+            count_refusal(self._context.metrics, SUBSCRIBERS, status)
         else:
             _log.failure(
                 "error while connecting a client to namespace {name}", failure, name=namespace

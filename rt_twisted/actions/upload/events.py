@@ -73,7 +73,7 @@ class UploadEvents:
         """
         Count *file*, which is complete, and publish that. Fires when that was done, or has failed.
         """
-        metrics = self._context.hub.metrics
+        metrics = self._context.metrics
         metrics.uploads += 1
         metrics.uploaded_bytes += file.size
         if not self._channel:

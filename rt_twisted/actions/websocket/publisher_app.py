@@ -186,7 +186,7 @@ async def open_publisher(
                 raise permit
             return await publishing.begin(client, permit)
         except HttpError as error:
-            count_refusal(context.hub.metrics, PUBLISHES, error.status)
+            count_refusal(context.metrics, PUBLISHES, error.status)
             raise
 
     def enter(address: str) -> None:

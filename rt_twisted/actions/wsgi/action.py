@@ -73,7 +73,7 @@ def pools_of(context: ActionContext) -> ApplicationPools:
         requests = ApplicationThreads("wsgi", limits.threads, limits.queue)
         websockets = ApplicationThreads("wsgi-websocket", limits.websockets, 0)
         pools = ApplicationPools(requests, websockets)
-        context.hub.metrics.wsgi = pools
+        context.metrics.wsgi = pools
         return pools
 
     return context.shared.get(ApplicationPools, make)

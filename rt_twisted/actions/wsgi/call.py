@@ -84,7 +84,7 @@ class ApplicationCall:
         self._body = environ["wsgi.input"]  # middleware may replace it
         self._context = context
         self._reactor = context.reactor
-        self._metrics = context.hub.metrics
+        self._metrics = context.metrics
         self._application = application
         self._current = current
         self._threads: ApplicationThreads | None = None

@@ -13,7 +13,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from rt_twisted.access.authorizer import FAILURES, MAX_ANSWER_BYTES, MAX_WAITING, Authorizer
+from rt_twisted.access.authorizer import FAILURES, MAX_ANSWER_BYTES, MAX_WAITING, RETRY, Authorizer
 from rt_twisted.access.questions import (
     PUBLISH,
     SUBSCRIBE,
@@ -26,6 +26,7 @@ from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client import UpstreamRequest
 from rt_twisted.http.client_exchange import ClientExchange, ResponseReceiver
 from rt_twisted.http.response_parser import UpstreamResponse
+from rt_twisted.hub.admission import Admission
 from rt_twisted.model.errors import HttpError
 
 NOW = 1_000_000.0
@@ -207,6 +208,7 @@ class Asking:
             concurrency,
             lambda: NOW + self.clock.seconds(),
             lambda name, seconds: self.counts.append(name),
+            Admission(self.clock, 0, 0).spread_retry,
         )
 
     def ask(self, *channels: str, **changes: Any) -> list[Any]:
@@ -246,6 +248,26 @@ def test_equal_questions_are_asked_once() -> None:
     asking.ask("a")
     assert len(asking.client.sent) == 2  # nothing is kept unless the application says so
     assert asking.counts == ["shared", "asked"]
+
+
+def test_clients_without_an_answer_return_at_different_times() -> None:
+    """
+    An application that was down for a moment is not asked by all of them at once.
+    """
+    asking = Asking()
+    retries: list[float] = []
+
+    def refused(failure: Failure) -> None:
+        error: Any = failure.value
+        retries.append(error.retry)
+
+    for number in range(8):
+        asking.authorizer.ask(question(f"a{number}")).addErrback(refused)
+        if asking.client.sent:
+            asking.client.respond(500)
+
+    assert len(set(retries)) == 8
+    assert all(RETRY <= one <= 2 * RETRY for one in retries)
 
 
 @pytest.mark.parametrize("kept", ["", "max-age=30", "stale-if-error=30"])
