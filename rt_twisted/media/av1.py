@@ -12,8 +12,11 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.bits import BitReader
 
 CONFIGURATION = 4  # bytes of a configuration record before its OBUs
+MAX_OBUS = 1024  # of a temporal unit
 
-_SEQUENCE_HEADER, _DELIMITER, _FRAME_HEADER, _FRAME = 1, 2, 3, 6  # types of OBUs
+DELIMITER = 2  # types of OBUs
+_SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
+_HAS_SIZE = 2  # in the first byte of an OBU
 _WHOLE_DELIMITER = b"\x12\0"  # an OBU without a payload
 _FRAME_TYPES = frozenset((_FRAME_HEADER, _FRAME))
 _SRGB = (1, 13, 0)  # primaries, transfer and matrix of pictures that are not subsampled
@@ -32,7 +35,7 @@ def size_of(obus: bytes) -> tuple[int, int]:
     Return the size in the first sequence header of *obus*; (0, 0) if there is none.
     """
     try:
-        for obu in _split(obus):
+        for obu in split_obus(obus):
             if obu.kind == _SEQUENCE_HEADER:
                 return _read_sequence_start(BitReader(obu.payload[:_MAX_SEQUENCE_HEADER])).size
     except RemoteProtocolError:
@@ -69,10 +72,27 @@ class _SequenceStart:
 
 
 @dataclass(frozen=True, slots=True)
-class _Obu:
+class Obu:
+    """
+    One open bitstream unit (OBU), of which AV1 consists.
+
+    Args:
+        kind: its type.
+        payload: what follows its header and size.
+        whole: with its header, and its size if it has one.
+    """
+
     kind: int
     payload: bytes
     whole: bytes
+
+    @property
+    def bare(self) -> bytes:
+        """
+        Return the OBU without its size, as RTP carries it.
+        """
+        head = self.whole[0]
+        return bytes((head & ~_HAS_SIZE,)) + self.whole[1 : _head_size(head)] + self.payload
 
 
 def read_unit(data: bytes) -> Av1Frame:
@@ -82,7 +102,7 @@ def read_unit(data: bytes) -> Av1Frame:
     Raises:
         RemoteProtocolError: an OBU or the sequence header is malformed.
     """
-    obus = [obu for obu in _split(data) if obu.kind != _DELIMITER]
+    obus = [obu for obu in split_obus(data) if obu.kind != DELIMITER]
     sequence = next((obu for obu in obus if obu.kind == _SEQUENCE_HEADER), None)
     frame = next((obu for obu in obus if obu.kind in _FRAME_TYPES), None)
     stored = b"".join([obu.whole for obu in obus])
@@ -93,26 +113,75 @@ def read_unit(data: bytes) -> Av1Frame:
     return Av1Frame(key, stored, size, record)
 
 
-def _split(data: bytes) -> Iterator[_Obu]:
+def split_obus(data: bytes) -> Iterator[Obu]:
+    """
+    Yield the OBUs of a temporal unit; each but the last must have its size.
+
+    Raises:
+        RemoteProtocolError: one is malformed, or there are more than MAX_OBUS.
+    """
     position = 0
+    count = 0
     while position < len(data):
+        count += 1
+        if count > MAX_OBUS:
+            raise RemoteProtocolError(f"AV1: a temporal unit has more than {MAX_OBUS} OBUs")
         start = position
         header = data[position]
         if header & 0x80:
             raise RemoteProtocolError("AV1: the header of an OBU is malformed")
-        position += 2 if header & 4 else 1  # with an extension byte
-        if header & 2:
-            size, position = _leb128(data, position)
+        position += _head_size(header)
+        if header & _HAS_SIZE:
+            size, position = read_leb128(data, position)
         else:
             size = len(data) - position
         if size < 0 or position + size > len(data):
             raise RemoteProtocolError("AV1: an OBU is truncated")
         end = position + size
-        yield _Obu(header >> 3 & 15, data[position:end], data[start:end])
+        yield Obu(header >> 3 & 15, data[position:end], data[start:end])
         position = end
 
 
-def _leb128(data: bytes, position: int) -> tuple[int, int]:
+def with_size(obu: bytes) -> bytes:
+    """
+    Return an OBU with its size.
+
+    Raises:
+        RemoteProtocolError: its header is malformed.
+    """
+    head = obu[0]
+    start = _head_size(head)
+    if head & 0x80 or len(obu) < start:
+        raise RemoteProtocolError("AV1: the header of an OBU is malformed")
+    if head & _HAS_SIZE:
+        return obu
+    size = write_leb128(len(obu) - start)
+    return bytes((head | _HAS_SIZE,)) + obu[1:start] + size + obu[start:]
+
+
+def _head_size(head: int) -> int:
+    return 2 if head & 4 else 1  # with an extension byte
+
+
+def write_leb128(number: int) -> bytes:
+    """
+    Return a number of seven bits in each byte, the lowest first (4.10.5).
+    """
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+def read_leb128(data: bytes, position: int) -> tuple[int, int]:
+    """
+    Return the number at *position*, and where it ends.
+
+    Raises:
+        RemoteProtocolError: it is truncated or longer than eight bytes.
+    """
     value = 0
     for index in range(8):
         if position >= len(data):
@@ -130,7 +199,7 @@ def _is_key(frame: bytes) -> bool:
     return bool(frame) and not frame[0] & 0xE0
 
 
-def _parse_sequence(obu: _Obu) -> tuple[tuple[int, int], bytes, bool]:
+def _parse_sequence(obu: Obu) -> tuple[tuple[int, int], bytes, bool]:
     """
     Return the size, the configuration record, and whether the stream is a still picture.
     """

@@ -46,9 +46,13 @@ _GSTREAMER = {
     "gst-vp8-opus": f"{_PICTURE} ! vp8enc deadline=1 keyframe-max-dist=5"
     " ! video/x-vp8,profile=(string)0 ! s.sink_0"
     f" {_SOUND} ! opusenc ! s.sink_1",
+    "gst-jpeg": f"{_PICTURE},format=I420 ! jpegenc quality=50 ! s.sink_0",
     "gst-h264-latm": f"{_PICTURE} ! x264enc tune=zerolatency key-int-max=5 ! s.sink_0"
     f" {_SOUND} ! voaacenc ! aacparse ! s.sink_1",
 }
+
+
+_PYAV = {"av1": "2"}  # seconds
 
 
 def command_of(name: str, url: str) -> list[str]:
@@ -58,6 +62,8 @@ def command_of(name: str, url: str) -> list[str]:
     if name in _FFMPEG:
         output = f"-f rtsp -rtsp_transport tcp {url}"
         return shlex.split(f"ffmpeg -v error -re {_SOURCE} {_FFMPEG[name]} {output}")
+    if name in _PYAV:
+        return [sys.executable, "-m", "tests.packets.av1_publisher", url, _PYAV[name]]
     sink = f"rtspclientsink name=s protocols=tcp location={url}"
     return shlex.split(f"gst-launch-1.0 -q {sink} {_GSTREAMER[name]}")
 
@@ -104,5 +110,5 @@ def _answer(name: str, request: RtspRequest, parser: MessageParser) -> bytes:
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:] or [*_FFMPEG, *_GSTREAMER]:
+    for each in sys.argv[1:] or [*_FFMPEG, *_GSTREAMER, *_PYAV]:
         record(each)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
+import av
 import pytest
 
 from rt_twisted.media.rtp.packet import HEADER
@@ -279,6 +280,24 @@ def test_packets_that_are_damaged(recording: Recording, seed: int) -> None:
         assert sum([len(unit.data) for unit in units]) < 2 * arrived
 
 
+@pytest.mark.parametrize("name", ["jpeg-pcmu", "gst-jpeg"])
+def test_pictures_of_jpeg_can_be_decoded(name: str) -> None:
+    """
+    ffmpeg's have their tables in the packets, and GStreamer's, of quality 50, a value of Q.
+    """
+    description = parse_sdp((DATA / f"{name}.sdp").read_bytes())
+    wire = (DATA / f"{name}.rtp").read_bytes()
+    units = Recording(description, wire, read(wire, len(wire))).found(read(wire, len(wire)))[1]
+    decoder = av.CodecContext.create("mjpeg", "r")
+    decoder.options = {"err_detect": "explode"}
+
+    for unit in units:
+        [picture] = decoder.decode(av.Packet(unit.data))
+        assert isinstance(picture, av.VideoFrame)
+        assert (picture.width, picture.height) == (160, 120)
+    assert len(units) > 5
+
+
 def test_each_payload_format_is_recorded() -> None:
     """
     All that publishers of ffmpeg and GStreamer send.
@@ -287,6 +306,6 @@ def test_each_payload_format_is_recorded() -> None:
         each for name in NAMES for each in parse_sdp((DATA / f"{name}.sdp").read_bytes()).media
     ]
     assert {payload_of(each.encoding).codec for each in media} >= {
-        "h264", "h265", "vp8", "vp9", "jpeg", "aac", "opus", "vorbis", "mp3", "pcmu", "pcma",
+        "h264", "h265", "vp8", "vp9", "av1", "jpeg", "aac", "opus", "vorbis", "mp3", "pcmu", "pcma",
     }  # fmt: skip
     assert "mp4a-latm" in {each.encoding for each in media}

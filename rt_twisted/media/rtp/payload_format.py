@@ -124,14 +124,22 @@ def split(data: bytes, count: int) -> list[bytes]:
     """
     Return *data* in *count* pieces whose sizes differ by one at most, and none is empty.
     """
-    count = min(count, len(data))
     if count < 2:
         return [data] if data else []
-    size, larger = divmod(len(data), count)
     found = []
     start = 0
-    for index in range(count):
-        end = start + size + (index < larger)
-        found.append(data[start:end])
-        start = end
+    for size in split_sizes(len(data), count):
+        found.append(data[start : start + size])
+        start += size
     return found
+
+
+def split_sizes(total: int, count: int) -> list[int]:
+    """
+    Return *count* sizes that make *total*; fewer if one would be 0.
+    """
+    count = min(count, total)
+    if not count:
+        return []
+    size, larger = divmod(total, count)
+    return [size + 1] * larger + [size] * (count - larger)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.rtp.aac import AacPayload
+from rt_twisted.media.rtp.av1 import Av1Payload
 from rt_twisted.media.rtp.g711 import G711Payload
 from rt_twisted.media.rtp.h264 import H264Payload
 from rt_twisted.media.rtp.h265 import H265Payload
@@ -25,6 +26,7 @@ PAYLOADS: Mapping[str, PayloadFormat] = {
     "h265": H265Payload(),
     "vp8": Vp8Payload(),
     "vp9": Vp9Payload(),
+    "av1": Av1Payload(),
     "jpeg": JpegPayload(),
     "opus": OpusPayload(),
     "mpeg4-generic": AacPayload(),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.media.av1 import read_unit
 from rt_twisted.media.h264 import write_avcc
 from rt_twisted.media.h265 import write_hvcc
 from rt_twisted.media.rtp.clock import SessionClock
@@ -39,6 +40,9 @@ VORBIS = (
 MP3 = b"\xff\xfb\x90\x64" + bytes(range(1, 200)) + bytes(214)  # 417 bytes, 44.1 kHz
 VP8 = b"\x10\0\0\x9d\x01\x2a\x40\x01\xf0\0"
 VP9 = bytes.fromhex("824983420013f00ef0")
+AV1 = (
+    bytes.fromhex("0a0a00000003b4ff712be40132892710") + b"x" * 5000
+)  # sequence header and keyframe
 JPEG = picture(JpegHeader(1, (64, 48), 0, (b"l" * 64, b"c" * 64)), b"scan" * 1000)
 
 
@@ -51,6 +55,7 @@ TRACKS = {
     "h265": Track(1, Kind.VIDEO, "h265", HVCC, size=(320, 240)),
     "vp8": Track(1, Kind.VIDEO, "vp8", size=(320, 240)),
     "vp9": Track(1, Kind.VIDEO, "vp9", size=(320, 240)),
+    "av1": Track(1, Kind.VIDEO, "av1", read_unit(AV1).record, size=(160, 120)),
     "opus": Track(1, Kind.AUDIO, "opus", b"", 48000, 2),
     "aac": Track(1, Kind.AUDIO, "aac", bytes.fromhex("1190"), 48000, 2),
     "vorbis": Track(1, Kind.AUDIO, "vorbis", join_headers(VORBIS), 48000, 2),
@@ -64,6 +69,7 @@ FRAMES = {
     "h265": nal(b"\x26\x01\x80" + b"x" * 5000),
     "vp8": VP8 + b"x" * 5000,
     "vp9": VP9 + b"x" * 5000,
+    "av1": AV1,
     "opus": b"\xfc" + b"x" * 200,
     "aac": b"x" * 3000,
     "vorbis": b"\0" + b"x" * 3000,
@@ -140,11 +146,11 @@ def test_what_is_sent_to_players_can_be_published(codec: str) -> None:
         TRACKS[codec].rate,
         TRACKS[codec].channels,
     )
-    if codec in ("h264", "h265", "aac", "vorbis"):
+    if codec in ("h264", "h265", "av1", "aac", "vorbis"):
         assert track.private == TRACKS[codec].private
 
 
-@pytest.mark.parametrize("codec", ["aac", "h264", "h265", "jpeg", "vorbis", "vp8", "vp9"])
+@pytest.mark.parametrize("codec", ["aac", "av1", "h264", "h265", "jpeg", "vorbis", "vp8", "vp9"])
 def test_a_frame_with_a_gap_is_dropped(codec: str) -> None:
     """
     Video goes on at the next keyframe, audio at the next frame.
@@ -170,7 +176,7 @@ def test_a_frame_with_a_gap_is_dropped(codec: str) -> None:
     assert [frame.data for frame in found][-1] == FRAMES[codec]
 
 
-@pytest.mark.parametrize("codec", ["aac", "h264", "h265", "jpeg", "vorbis", "vp8", "vp9"])
+@pytest.mark.parametrize("codec", ["aac", "av1", "h264", "h265", "jpeg", "vorbis", "vp8", "vp9"])
 def test_a_frame_that_is_too_large_is_dropped(codec: str) -> None:
     """
     A frame of `max-unit` bytes or less still arrives; behind a larger one, the next keyframe.
@@ -193,6 +199,7 @@ MALFORMED = {
     "h265": b"\x64\x01abc",
     "vp8": b"\x80",
     "vp9": b"\xa0",
+    "av1": b"\x20\x05a",
     "jpeg": bytes(4) + b"\xc8\0\x08\x08",
 }
 
