@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IExpiringFormat
@@ -17,8 +17,9 @@ from rt_twisted.model.message import Position
 NOTICE = 30.0  # seconds before the end
 SPREAD = 10.0  # seconds before the end within which clients are disconnected
 MARGIN = 2.0  # seconds that a client is disconnected too early at least: the timer is coarse
+SOON = MARGIN + 1.0  # seconds: what is left of less is over before the sweeps have ended a client
 RETRY = 1000  # milliseconds after which a client reconnects; up to twice as many
-SLICE = 0.008  # seconds of work, then other connections are served
+SLICE = 0.002  # seconds of work, then others are served: closing takes as long twice more
 
 
 @dataclass(slots=True)
@@ -27,11 +28,15 @@ class _Expiry:
     ends: float  # time of the end
     end: Callable[[], object] | None
     notified: bool = False
+    timer: IDelayedCall | None = None  # of a client whose end comes SOON
 
 
 class Expirations:
     """
     Notifies and ends subscribers; driven by the sweep of the hub, once per second.
+
+    A client is ended MARGIN before its time: one second for the sweep, and one for a reactor that
+    is busy with others.
 
     Args:
         clock: the reactor.
@@ -65,7 +70,12 @@ class Expirations:
         now = self._clock.seconds()
         if left == float("inf"):
             return
-        self._schedule(subscriber, _Expiry(0, now + left, end), now + left - NOTICE)
+        expiry = _Expiry(0, now + left, end)
+        if 0 < left < SOON:
+            self._expiries[subscriber] = expiry
+            expiry.timer = self._clock.callLater(left / 4, self._end_soon, subscriber, expiry)
+        else:
+            self._schedule(subscriber, expiry, now + left - NOTICE)
 
     def discard(self, subscriber: Subscriber) -> None:
         """
@@ -105,14 +115,31 @@ class Expirations:
             self._seconds.pop(second, None)
         self._checked = now + 1
 
-    def _notify(self, subscriber: Subscriber, expiry: _Expiry, head: Position | None) -> None:
+    def _notify(self, subscriber: Subscriber, expiry: _Expiry, position: Position | None) -> None:
         left = max(0.0, expiry.ends - self._clock.seconds())
         expiry.notified = True
         latest = expiry.ends - MARGIN
         self._schedule(subscriber, expiry, self._uniform(latest - min(SPREAD, left / 4), latest))
+        self._write_notice(subscriber, left, position)
+
+    def _end_soon(self, subscriber: Subscriber, expiry: _Expiry) -> None:
+        """
+        Notify a client whose end comes SOON, then end it.
+        """
+        left = expiry.ends - self._clock.seconds()
+        if expiry.notified or left <= 0:
+            self.discard(subscriber)
+            _end(subscriber, expiry.end)
+            return
+        expiry.notified = True
+        later = left * self._uniform(0.5, 0.8)
+        expiry.timer = self._clock.callLater(later, self._end_soon, subscriber, expiry)
+        self._write_notice(subscriber, left, None)
+
+    def _write_notice(self, subscriber: Subscriber, left: float, position: Position | None) -> None:
         format = IExpiringFormat(subscriber.format, None)
         if format is not None:
-            subscriber.write(format.expire(round(left), head))
+            subscriber.write(format.expire(round(left), position))
 
     def _schedule(self, subscriber: Subscriber, expiry: _Expiry, time: float) -> None:
         """
@@ -125,6 +152,8 @@ class Expirations:
         self._seconds.setdefault(expiry.due, set()).add(subscriber)
 
     def _unschedule(self, subscriber: Subscriber, expiry: _Expiry) -> None:
+        if expiry.timer is not None and expiry.timer.active():
+            expiry.timer.cancel()
         due = self._seconds.get(expiry.due)
         if due is not None:
             due.discard(subscriber)
