@@ -19,6 +19,7 @@ class ITokenVerifier(Interface):
     """
 
     now = Attribute("Callable[[], float]: returns Unix time.")
+    leeway = Attribute("float: seconds after its `exp` for which a token is still valid.")
 
     def verify(token: str) -> Grant:
         """

@@ -170,7 +170,8 @@ def read_answer(
     if 200 <= status < 300:
         grant = _read_grant(question, headers, body, now)
         left = max(0.0, grant.expires - now)
-        return AppAnswer(grant, None, cookies, min(fresh, left), min(stale, left))
+        fresh = min(fresh, left)
+        return AppAnswer(grant, None, cookies, fresh, min(stale, left - fresh))
     return AppAnswer(None, read_refusal(response, body), cookies, fresh, stale)
 
 

@@ -8,6 +8,7 @@ used, as PyJWT and its algorithms take several megabytes of memory.
 from __future__ import annotations
 
 import json
+import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Sequence
@@ -45,6 +46,10 @@ _HMAC = (("HS256", 32), ("HS384", 48), ("HS512", 64))  # and the bytes that RFC 
 FETCH_RETRY = 2  # seconds after which a client tries again while keys are fetched
 _NO_KEY = "no key is set for its algorithm and issuer"
 _SHOWN = 100  # characters of `kid` and `iss` in the log
+# Public keys of SSH and as JSON: taken for a secret, everybody could sign with them.
+_PUBLIC = re.compile(
+    r"\s*(?:(?:ssh|ecdsa|sk)-\S+ AAAA|---- BEGIN SSH2|\{.*\"(?:RSA|EC|OKP)\")", re.DOTALL
+)
 
 _log = Logger()
 
@@ -83,6 +88,8 @@ class TokenKey:
         Raises:
             ValueError: the end of the sentence "token-key must be ...".
         """
+        if _PUBLIC.match(source):
+            raise ValueError("PEM: this is a public key in another form, which is no secret")
         if "-----BEGIN" not in source:
             secret = source.encode(errors="surrogateescape")
             if len(secret) < MIN_SECRET:
@@ -144,7 +151,7 @@ class TokenVerifier:
     ) -> None:
         self._keys = tuple(keys)
         self._audiences = audiences
-        self._leeway = leeway
+        self.leeway = leeway
         self._key_sets = tuple(key_sets)
         self._count = count
         issuers = [key.issuer for key in keys] + [one.issuer for one in key_sets]
@@ -165,7 +172,7 @@ class TokenVerifier:
 
     @property
     def _settings(self) -> tuple[object, ...]:
-        return self._keys, self._audiences, self._leeway, self._key_sets
+        return self._keys, self._audiences, self.leeway, self._key_sets
 
     @property
     def _current_versions(self) -> tuple[int, ...]:
@@ -184,7 +191,7 @@ class TokenVerifier:
             self._count()
             self._known.put(digest, grant, grant.size)
         now = self.now()
-        if not grant.is_valid_at(now, self._leeway):
+        if not grant.is_valid_at(now, self.leeway):
             self._refuse("it has expired" if now >= grant.expires else "it is not valid yet")
         return grant
 
@@ -245,7 +252,7 @@ class TokenVerifier:
         """
         Return whether a token with this `exp` has expired, even if its signature is right.
         """
-        return isinstance(expires, int | float) and expires <= self.now() - self._leeway
+        return isinstance(expires, int | float) and expires <= self.now() - self.leeway
 
     def _check_fetched(self, key_sets: Sequence[KeySet], kid: object) -> None:
         """

@@ -55,6 +55,8 @@ class AdminAction:
 
     def act(self, exchange: IExchange, match: Match) -> object:
         context = self.context
+        if not context.admin_keys and exchange.proxied:  # its address is not the client's
+            raise HttpError(403, "no admin-key is set: no proxy may do this")
         context.admin_keys.authorize(Credentials(header_key(exchange), exchange))
         bus = context.shared.find(AdminBus)
         if bus is None:
@@ -156,7 +158,8 @@ class AdminAction:
     ) -> Deferred[None] | None:
         given = _read(body)
         if act == "revoke":
-            entry = _revocation(given, bus.revocations.now())
+            leeway = getattr(self.context.gate.tokens, "leeway", 0.0)
+            entry = _revocation(given, bus.revocations.now(), leeway)
             bus.revoke(entry)
             self._audit(exchange, act, _shown(entry))
             _answer(exchange, {"revoked": _shown(entry)})
@@ -222,9 +225,14 @@ def _text(given: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _revocation(given: dict[str, Any], now: float) -> Revocation:
+def _revocation(given: dict[str, Any], now: float, leeway: float) -> Revocation:
     """
     Return the revocation that a request asks for.
+
+    Args:
+        given: by the request.
+        now: Unix time.
+        leeway: seconds after its `exp` for which a token is valid.
 
     Raises:
         HttpError: 400, it is malformed.
@@ -239,7 +247,7 @@ def _revocation(given: dict[str, Any], now: float) -> Revocation:
         if type(value) not in (int, float) or not 0 <= value <= LATEST:
             raise HttpError(400, f"{name} is a time in seconds since 1970")
         times[name] = float(value)
-    until = min(max(times["exp"], now + 1.0), now + LONGEST)
+    until = min(max(times["exp"] + leeway, now + 1.0), now + LONGEST)
     if "jti" in given:
         return Revocation(jti=_text(given, "jti"), until=until, changed=now)
     sub = _text(given, "sub")

@@ -325,6 +325,24 @@ def test_answers_are_not_kept_longer_than_the_grant() -> None:
     assert len(asking.client.sent) == 1
 
 
+def test_stale_answers_are_not_kept_longer_than_the_grant() -> None:
+    """
+    max-age and stale-if-error together end with X-Expires-In.
+    """
+    asking = Asking()
+    asking.ask("a")
+    control = "max-age=10, stale-if-error=30"
+    asking.client.respond(204, cache_control=control, x_expires_in="15")
+    asking.clock.advance(14)
+    stale = asking.ask("a")
+    asking.client.respond(500)
+    assert stale[0].grant.covers("a")
+    asking.clock.advance(1)
+    asked = asking.ask("a")
+    asking.client.respond(500)
+    assert asked == [503]
+
+
 def test_slots_and_time() -> None:
     """
     More questions wait; the time to wait counts.

@@ -140,6 +140,10 @@ def unusable_keys() -> Iterator[tuple[str, str]]:
     yield pem(small), "at least 2048 bits"
     yield pem(ec.generate_private_key(ec.SECP256K1())), "P-256"
     yield pem(dsa.generate_private_key(1024)), "RSA"
+    public = rsa.generate_private_key(65537, 2048).public_key()
+    ssh = public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    yield from ((ssh, "no secret"), (f" {ssh} mia@shop.example", "no secret"))
+    yield json.dumps(jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True)), "no secret"
     private = small.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     yield private.decode(), "private key"
 

@@ -18,6 +18,7 @@ from rt_twisted.access.revocations import Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.actions.admin.bus import AdminBus
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.codecs.addresses import Networks
 from rt_twisted.codecs.json_steps import list_to_json
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub.peer_bus import REPLY_SECONDS
@@ -26,8 +27,10 @@ from rt_twisted.model.internal_channels import ACTS, REVOKED
 from rt_twisted.net.slices import run_in_slices
 from tests.defaults import (
     make_backlog_limits,
+    make_http_limits,
     make_hub,
     make_hub_limits,
+    make_server,
     make_socketio_limits,
 )
 from tests.turns import run_turn
@@ -60,10 +63,11 @@ class AdminNode:
         alone: bool = True,
         keys: tuple[str, ...] = ("s3cret",),
         broker: MemoryBroker | None = None,
+        leeway: float = 0.0,
         **limits: Any,
     ) -> None:
         self.server: WebSocketDaemon
-        tokens = TokenVerifier([TokenKey.of(SECRET)], now=self._now)
+        tokens = TokenVerifier([TokenKey.of(SECRET)], leeway=leeway, now=self._now)
         self.revocations = Revocations(self._now)
         gate = Gate(("token",), tokens=tokens, revocations=self.revocations)
         self.server = WebSocketDaemon(
@@ -117,6 +121,34 @@ def test_the_key_is_needed(node: AdminNode) -> None:
     assert node.ask("GET", "subscribers", headers=bearer("wrong"))[0] == 401
     assert node.ask("GET", "subscribers")[0] == 200
     assert AdminNode(keys=()).ask("GET", "subscribers")[0] == 403
+
+
+@pytest.mark.parametrize(("proxies", "status"), [((), 200), (("127.0.0.0/8",), 403)])
+def test_no_proxy_is_this_machine(proxies: tuple[str, ...], status: int) -> None:
+    """
+    Clients of a trusted proxy on this machine need a key, also if it names none of them.
+    """
+    node = AdminNode(keys=())
+    limits = make_http_limits(trusted_proxies=Networks.of(proxies))
+    server = make_server(node.server.clock, node.server.server.context.find, limits)
+    server.start()
+    caller = Caller(server, "127.0.0.1")
+    caller.send(b"GET /admin/subscribers HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    node.server.turn()
+    assert read_answers(caller.written())[0].status == status
+
+
+def test_a_revocation_lasts_as_long_as_the_token_is_accepted() -> None:
+    """
+    Until `exp` and the leeway for clocks behind it.
+    """
+    node = AdminNode(leeway=10.0)
+    stolen = token(60, channels=["a"], jti="t1")
+    assert node.ask("POST", "revoke", {"jti": "t1", "exp": NOW + 60})[0] == 200
+    for _ in range(8):
+        pass_seconds(node.server, 10)
+        assert b" 401 " in show(node.server, "/sse?channels=a", bearer(stolen)).written()
+    assert not node.ask("GET", "revoked")[1]["revoked"]
 
 
 def test_subscribers(node: AdminNode) -> None:
