@@ -7,8 +7,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.media import opus
+from rt_twisted.media import opus, vorbis
 from rt_twisted.media.unit import Track
 
 _HEADER = struct.Struct("<4sBBqIIIB")
@@ -60,33 +59,11 @@ def write_headers(track: Track, serial: int) -> bytes:
         head = track.private or opus.write_head(track.channels or 2)
         packets = [head, comments]
     else:
-        packets = _split_private(track.private)
+        packets = [*vorbis.split_headers(track.private)]
     pages = []
     for number, packet in enumerate(packets):
         pages.append(write_packet(serial, number, 0, packet, not number))
     return b"".join(pages)
-
-
-def _split_private(private: bytes) -> list[bytes]:
-    """
-    Return the three headers of Vorbis in a CodecPrivate (Xiph lacing).
-    """
-    sizes: list[int] = []
-    position = 1
-    if private[:1] == b"\x02":
-        for _ in range(2):
-            size = 0
-            while position < len(private) and private[position] == 255:
-                size += 255
-                position += 1
-            size += private[position] if position < len(private) else 0
-            position += 1
-            sizes.append(size)
-    if len(sizes) != 2 or position + sum(sizes) >= len(private):
-        raise RemoteProtocolError("Vorbis: the headers are truncated")
-    first = position + sizes[0]
-    second = first + sizes[1]
-    return [private[position:first], private[first:second], private[second:]]
 
 
 def _with_checksum(page: bytes) -> bytes:

@@ -44,7 +44,7 @@ def split_headers(private: bytes) -> tuple[bytes, bytes, bytes]:
     Raises:
         RemoteProtocolError: it is malformed.
     """
-    if not private.startswith(b"\x02") or len(private) > MAX_HEADERS:
+    if not private.startswith(b"\x02"):
         raise RemoteProtocolError("Vorbis: the headers are malformed")
     position = 1
     sizes = []

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.formats.live import read_live
 from rt_twisted.formats.rtp_interleaved import WireTrack, clock_rate
 from rt_twisted.media.reorder import DEFAULT_DURATION
 from rt_twisted.media.rtp.numbers import numbers_of, ticks_of
 from rt_twisted.media.timeline import PACKET
-from rt_twisted.media.unit import Head, Unit, read
+from rt_twisted.media.unit import Head, Unit
 from rt_twisted.model.message import Message
 
 
@@ -34,10 +34,7 @@ def rtp_info(
     first: dict[int, Unit] = {}
     last: dict[int, Unit] = {}
     for message in retained:
-        try:
-            thing = read(message)
-        except RemoteProtocolError:
-            continue
+        thing = read_live(message)
         if isinstance(thing, Head):
             first.clear()
         elif isinstance(thing, Unit):

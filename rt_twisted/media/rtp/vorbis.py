@@ -122,6 +122,8 @@ class VorbisPayload:
         return f"vorbis/{track.rate}/{max(1, track.channels)}"
 
     def parameters(self, track: Track) -> str:
+        if len(track.private) > MAX_HEADERS:
+            raise RemoteProtocolError("Vorbis: the headers are malformed")
         headers = split_headers(track.private)
         sizes = _varint(len(headers[0])) + _varint(len(headers[1]))
         data = b"".join(headers)
