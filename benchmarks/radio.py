@@ -4,8 +4,9 @@
     python -m benchmarks.radio                      5 rounds
     python -m benchmarks.radio --rounds 1 --seconds 5 --listeners 300
 
-The server has one core, the source and the listeners another. It prints the medians, and needs
-icecast2 (Debian).
+The server has one core, the source and the listeners another. A tenth of the listeners is measured
+once more with small receive buffers, as players that read what they play: what was sent before
+waits on the server. It prints the medians, and needs icecast2 (Debian).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from benchmarks.machine import alone, cores, description, free_port, memory_kib,
 
 FRAME = bytes.fromhex("fffb9064").ljust(417, b"\x55")  # 128 kbit/s, 44.1 kHz: 26 ms
 PERIOD = 1152 / 44100  # seconds of a frame
+RATE = len(FRAME) / PERIOD  # bytes per second
+RECEIVE_BUFFER = 8192  # bytes, of players that read what they play
+RETAINED = 21.0  # seconds of the stream that the daemon retains, and one more
 _PASSWORD = "hackme"
 _PATIENCE = 20.0
 _HEAD = "SOURCE /live.mp3 HTTP/1.0\r\nContent-Type: audio/mpeg\r\nAuthorization: Basic {}\r\n\r\n"
@@ -55,6 +59,8 @@ class RadioFigures:
         memory: anonymous KiB per listener behind the first quarter. Shared pages would count other
             programs of the machine, and the first listeners what a server does once.
         kernel: KiB of socket buffers per listener.
+        paced: `memory` of listeners that read what they play.
+        paced_kernel: `kernel` of those.
     """
 
     cpu: float
@@ -62,6 +68,8 @@ class RadioFigures:
     rest: float
     memory: float
     kernel: float
+    paced: float
+    paced_kernel: float
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -81,8 +89,11 @@ def main(words: Sequence[str] | None = None) -> None:
         for number in range(chosen.rounds):
             names = list(servers) if number % 2 == 0 else list(servers)[::-1]
             for name in names:
-                with servers[name](server_core, chosen.listeners) as (pid, port):
-                    found[name].append(_measure(pid, port, chosen.listeners, chosen.seconds))
+                start, count = servers[name], chosen.listeners
+                with start(server_core, count) as (pid, port):
+                    paced = _measure_paced(pid, port, max(1, count // 10))
+                with start(server_core, count) as (pid, port):
+                    found[name].append(_measure(pid, port, count, chosen.seconds, paced))
     _report(found, chosen)
 
 
@@ -98,6 +109,9 @@ def _report(found: dict[str, list[RadioFigures]], chosen: argparse.Namespace) ->
         "memory per listener, KiB": lambda one: one.memory,
         "kernel socket buffers per listener, KiB": lambda one: one.kernel,
         "both, KiB": lambda one: one.memory + one.kernel,
+        "memory per listener that reads what it plays, KiB": lambda one: one.paced,
+        "kernel socket buffers of those, KiB": lambda one: one.paced_kernel,
+        "both of those, KiB": lambda one: one.paced + one.paced_kernel,
     }
     for title, figure in lines.items():
         ours, theirs = ([figure(one) for one in found[name]] for name in found)
@@ -106,9 +120,22 @@ def _report(found: dict[str, list[RadioFigures]], chosen: argparse.Namespace) ->
         print(f"| {title} | {shown[0]:.2f} | {shown[1]:.2f} | {shown[2]:.2f} |")
 
 
-def _measure(pid: int, port: int, count: int, seconds: float) -> RadioFigures:
+def _measure_paced(pid: int, port: int, count: int) -> tuple[float, float]:
+    station = _Station(port, paced=True)
+    station.play(RETAINED)
+    memory, kernel = _anonymous_kib(pid), _kernel_kib()
+    station.join(count)
+    station.play(5.0)
+    figures = (_anonymous_kib(pid) - memory) / count, (_kernel_kib() - kernel) / count
+    station.close()
+    return figures
+
+
+def _measure(
+    pid: int, port: int, count: int, seconds: float, paced: tuple[float, float]
+) -> RadioFigures:
     station = _Station(port)
-    station.play(2.0)  # a burst for those who join
+    station.play(RETAINED)
     rest, kernel = memory_kib(pid), _kernel_kib()
     few = count // 4
     station.join(few)
@@ -126,6 +153,7 @@ def _measure(pid: int, port: int, count: int, seconds: float) -> RadioFigures:
         rest,
         memory,
         (_kernel_kib() - kernel) / count,
+        *paced,
     )
     station.close()
     return figures
@@ -133,10 +161,10 @@ def _measure(pid: int, port: int, count: int, seconds: float) -> RadioFigures:
 
 class _Station:
     """
-    A source that sends in real time, and listeners that read.
+    A source that sends in real time, and listeners that read all, or *paced*: what they play.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, paced: bool = False) -> None:
         self._address = ("127.0.0.1", port)
         self._selector = selectors.EpollSelector()
         self._source = socket.create_connection(self._address, _PATIENCE)
@@ -146,6 +174,8 @@ class _Station:
         self._listeners: list[socket.socket] = []
         self._start = time.monotonic()
         self._sent = 0
+        self._paced = paced
+        self._played: dict[socket.socket, float] = {}  # when each has read last
         self.received = 0
 
     def join(self, count: int) -> None:
@@ -155,11 +185,18 @@ class _Station:
         self.play(3.0)
 
     def _listen(self) -> None:
-        client = socket.create_connection(self._address, _PATIENCE)
+        client = socket.socket()
+        if self._paced:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        client.settimeout(_PATIENCE)
+        client.connect(self._address)
         client.sendall(b"GET /live.mp3 HTTP/1.0\r\nHost: localhost\r\nIcy-MetaData: 1\r\n\r\n")
         client.setblocking(False)
         self._listeners.append(client)
-        self._selector.register(client, selectors.EVENT_READ)
+        if self._paced:
+            self._played[client] = time.monotonic()
+        else:
+            self._selector.register(client, selectors.EVENT_READ)
 
     def play(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -170,9 +207,17 @@ class _Station:
                 self._sent = due
             time.sleep(0.002)  # as the loads of the other measures: waking up costs the sender
             for key, _ in self._selector.select(0):
-                data = key.fileobj.recv(65536)  # type: ignore[union-attr]  # a socket
-                assert data, "a listener was disconnected"
-                self.received += len(data)
+                self._read(key.fileobj, 65536)  # type: ignore[arg-type]  # a socket
+            for client, last in self._played.items():
+                if now - last > 0.1:
+                    self._played[client] = now
+                    self._read(client, int((now - last) * RATE))
+
+    def _read(self, client: socket.socket, size: int) -> None:
+        with suppress(BlockingIOError):
+            data = client.recv(size)
+            assert data, "a listener was disconnected"
+            self.received += len(data)
 
     def close(self) -> None:
         for one in (self._source, *self._listeners):

@@ -119,6 +119,7 @@ class CatchUp:
         self._streams = streams
         self._frames = shared_frames()
         self._awaited: dict[Channel, set[Deferred[None]]] = {}  # by clients that will join
+        self._last_request: tuple[Channel, ...] = ()
         # The format and the replay of the last one that joined without messages, and its start.
         self._last_start: tuple[IFormat | None, Replay, bytes] = (
             None,
@@ -256,6 +257,7 @@ class CatchUp:
         """
         Unsubscribe from *channel* at the broker: it is not open any more.
         """
+        self._last_request = ()
         if channel.requested:
             self._broker.unsubscribe(channel.name)
         self._end_wait(channel)
@@ -479,6 +481,9 @@ class CatchUp:
                 self._fanout.start_flush()
                 break
         channels = tuple([self._channels.open(name, now) for name in names])
+        if channels == self._last_request:  # those that join one after the other share 48 bytes
+            channels = self._last_request
+        self._last_request = channels
         for channel in channels:
             if not channel.requested:
                 channel.requested = True
