@@ -33,7 +33,7 @@ class LoggedRequest:
         address: of the client; "" for a unix socket.
         method: as received.
         path: percent-encoded.
-        protocol: HTTP, RTMP or RTSP.
+        protocol: HTTP, RTMP, RTSP or ICY.
         version: of the protocol.
         status: of the response.
         traceparent: of the client; "" for none.

@@ -1,16 +1,18 @@
 """
-The access log of live publishers: ffmpeg by HTTP, as a source of Icecast, by RTMP and by RTSP.
+The access log of live publishers: ffmpeg by HTTP, as a source of Icecast, by RTMP and by RTSP, and
+a source of SHOUTcast.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.real.conftest import StartDaemon
+from tests.real.conftest import PATIENCE, StartDaemon
 from tests.real.live_programs import Camera, start, wait_for
 from tests.real.media_programs import AUDIO
 from tests.real.test_rtmp import push
@@ -87,3 +89,36 @@ def test_a_publisher_has_one_line_at_its_end(
     assert line["bytes"] > 5000 and line["messages"] > 5
     assert line["seconds"] > 1
     assert "key" not in log.read_text()
+
+
+def test_a_source_of_shoutcast_has_one_line_at_its_end(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    Its password, which is the first line that it sends, is not in the log; a source that is
+    refused has no line.
+    """
+    log = tmp_path / "access.log"
+    server = daemon(
+        "--route=^/- icecast-icy:mount=/live.mp3,password=hackme",
+        r"--route=^/(live\.mp3)$ icecast:channel=radio/$1,password=hackme",
+        f"--access-log={log}",
+        "--access-log-format=json",
+    )
+    address = ("127.0.0.1", server.port)
+    frame = bytes.fromhex("fffb9064").ljust(417, b"\x55")
+    with socket.create_connection(address, PATIENCE) as source:
+        source.sendall(b"hackme\r\n")
+        assert source.recv(100) == b"OK2\r\nicy-caps:11\r\n\r\n"
+        with socket.create_connection(address, PATIENCE) as second:
+            second.sendall(b"hackme\r\n")
+            assert second.recv(100) == b"invalid password\r\n"
+        source.sendall(b"content-type:audio/mpeg\r\n\r\n" + frame * 100)
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in map(json.loads, log.read_text().splitlines()) if "icy" in line]
+
+    wait_for(lambda: bool(lines()))
+    [line] = lines()
+    assert (line["method"], line["path"], line["icy"]) == ("SOURCE", "/live.mp3", "1.0")
+    assert (line["status"], line["bytes"], line["reason"]) == (200, 41_700, "client")
+    assert line["messages"] > 5
+    assert "hackme" not in log.read_text() + server.log

@@ -103,12 +103,17 @@ class IcyRequest:
 
     Attributes:
         answered: the source has disconnected.
+        age: seconds before the audio that the line in the access log counts.
+        unlogged: not used.
     """
 
     method = "SOURCE"
+    protocol = "ICY"
     version = "1.0"
     query_string = ""
     scheme = "icy"
+    age = 0.0
+    unlogged = False
 
     def __init__(self, path: str, peer: PeerInfo) -> None:
         self.path = path
@@ -221,7 +226,7 @@ class IcySource(Protocol):
         connection.makeConnection(self._transport())  # type: ignore[no-untyped-call]  # Twisted's
         about = about_of(headers.get, self._options.mount)
         connection.sink, _ = receive_audio(
-            self._context, self._options, connection, self._begun, about
+            self._context, self._options, connection, self._begun, about, self._request
         )
         self._connection = connection
         if rest:

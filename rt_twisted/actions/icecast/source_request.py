@@ -104,7 +104,7 @@ def receive_audio(
     connection: Any,
     begun: tuple[LivePublisher, LiveRun],
     about: dict[str, str],
-    request: IExchange | None = None,
+    request: Any = None,
 ) -> tuple[LiveIntake, SourceRun]:
     """
     Return what publishes the audio of a source, and its titles.
