@@ -4,7 +4,9 @@ What `--check` says about settings that are valid, and may not do what was meant
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rt_twisted.brokers import EMBEDDED
@@ -13,6 +15,7 @@ from rt_twisted.codecs.route_lines import BUILT_IN, parse_line, split_word
 
 EXPECTED = ("/healthz", "/readyz", "/metrics", "/realtime.js")  # paths that others rely on
 APPLICATIONS = ("http", "uwsgi", "wsgi")  # actions whose responses are an application's
+_AUTHORIZE = re.compile(r"[:,]authorize=([^,\s]+)")
 _LOCAL = frozenset(("127.0.0.1", "localhost", "::1", "0.0.0.0", "::"))
 
 
@@ -24,7 +27,7 @@ def notes(options: Mapping[str, Any]) -> Iterator[str]:
     admin = options["admin-key"] or any("admin" in line.split() for line in options["route"])
     if keys and admin and options["broker"] in EMBEDDED and not options["history-file"]:
         yield "revoked tokens are valid again after a restart: set history-file, or use redis"
-    if options["authorize"] and _leads_back(HttpUrl.parse(options["authorize"]), options):
+    if any(_leads_back(url, options) for url in _asked(options)):
         yield "authorize leads back to this daemon: name the URL of the application"
     yield from _without_application(options)
     missing = [path for path in EXPECTED if not _is_routed(path, options["route"])]
@@ -73,6 +76,16 @@ def _is_routed(path: str, lines: Sequence[str]) -> bool:
         or not lines
         or any(line.may_serve and line.pattern.search(path) for line in parsed)
     )
+
+
+def _asked(options: Mapping[str, Any]) -> Iterator[HttpUrl]:
+    """
+    Yield the URLs of the setting `authorize`, and of `authorize=` in route lines.
+    """
+    found = [options["authorize"] or "", *_AUTHORIZE.findall("\n".join(options["route"]))]
+    for text in filter(None, found):
+        with suppress(ValueError):  # it has variables, or is reported as malformed
+            yield HttpUrl.parse(text)
 
 
 def _leads_back(url: HttpUrl, options: Mapping[str, Any]) -> bool:

@@ -37,8 +37,11 @@ from tests.real.test_javascript import connect
 SECRET = "0123456789abcdef" * 4
 LIBRARIES = ("eventsource", "@microsoft/fetch-event-source", "reconnecting-eventsource")
 ALGORITHMS: dict[str, Callable[[], Any]] = {
-    "RS256": lambda: rsa.generate_private_key(65537, 2048),
-    "PS512": lambda: rsa.generate_private_key(65537, 2048),
+    **{
+        f"{kind}{size}": lambda: rsa.generate_private_key(65537, 2048)
+        for kind in ("RS", "PS")
+        for size in (256, 384, 512)
+    },
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
@@ -68,7 +71,7 @@ def test_tokens_of_node_libraries(daemon: StartDaemon, tmp_path: Path, library: 
     Every algorithm that the library has, each with its own key in a PEM file.
     """
     require_npm(library)
-    found = {"HS256": tmp_path / "secret", "HS512": tmp_path / "secret"}
+    found = {f"HS{size}": tmp_path / "secret" for size in (256, 384, 512)}
     (tmp_path / "secret").write_text(SECRET)
     options = [f"--token-key=file:{tmp_path / 'secret'}"]
     for algorithm, make in ALGORITHMS.items():
@@ -140,6 +143,44 @@ def test_event_streams_renew_their_token_and_miss_nothing(
     assert "open" in after_renewal(kinds)
     assert "gap" not in kinds
     assert received == list(range(1, sent + 1))
+
+
+RENEWING = """
+    document.cookie = "realtime_token=FIRST; path=/";
+    Object.assign(window, { kinds: [], received: [], events: new EventSource("/?channels=news") });
+    events.onopen = () => kinds.push("open");
+    events.onmessage = ({ data }) => received.push(data);
+    events.addEventListener("gap", () => kinds.push("gap"));
+    events.addEventListener("expire", () => {
+        kinds.push("expire");
+        document.cookie = "realtime_token=SECOND; path=/";
+    });
+"""
+
+
+@pytest.mark.limit(90)
+def test_the_event_source_of_a_browser_renews_its_cookie(
+    daemon: StartDaemon, browser: Browser
+) -> None:
+    """
+    On the notice the page has another cookie; the browser reconnects with it by itself, and has
+    every message.
+    """
+    server = daemon("--allow=token", f"--token-key={SECRET}", "--token-leeway=0s")
+    first, second = (token(seconds, channels=["news"]) for seconds in (10, 300))
+    browser.open(f"{server.url}/healthz")
+    script = RENEWING.replace("FIRST", first).replace("SECOND", second)
+    browser.evaluate(f"(() => {{ {script} }})()")
+    browser.wait_for("kinds.includes('open')")
+    sent, until = 0, time.monotonic() + 12
+    while time.monotonic() < until:
+        sent += 1
+        publish(server.port, channel="news", message=str(sent))
+        time.sleep(0.1)
+    browser.wait_for(f"received.length >= {sent}")
+
+    assert browser.evaluate("received") == [str(number) for number in range(1, sent + 1)]
+    assert browser.evaluate("kinds") == ["open", "expire", "open"]
 
 
 @pytest.mark.limit(60)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import PATIENCE, Serve, StartDaemon, free_port
+from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, free_port
+from tests.real.redis_server import redis  # noqa: F401  # a fixture
 from tests.real.socketio_peers import Peer
 from tests.real.test_access import SECRET, request, token
 from tests.real.test_admin import until
@@ -118,6 +119,25 @@ def test_one_endpoint_answers_nginx_and_the_daemon(
     for port in (front, asking.port):
         found = [request(port, f"/room/{number}", "", *given) for number, given in asked]
         assert found == [200, 403, 401, 401], port
+
+
+@pytest.mark.limit(60)
+def test_all_workers_ask_the_application(
+    daemon: StartDaemon,
+    site: int,
+    redis: Server,  # noqa: F811
+) -> None:
+    """
+    Whichever of two workers accepts the connection.
+    """
+    server = daemon(r"--route=^/room/(\w+)$ poll:subscribe=room-$1", "--allow=app",
+                    f"--authorize=http://127.0.0.1:{site}/auth", "--workers=2",
+                    "--broker=redis", f"--redis-port={redis.port}")  # fmt: skip
+    session = ("-H", f"Cookie: {log_in(site)}")
+    for _ in range(6):
+        assert request(server.port, "/room/7", "", *session) == 200
+        assert request(server.port, "/room/8", "", *session) == 403
+        assert request(server.port, "/room/7") == 401
 
 
 @pytest.mark.limit(90)

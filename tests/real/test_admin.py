@@ -101,6 +101,50 @@ def test_revocations_reach_all_workers_and_nodes(
     until(lambda: request(one.port, "/poll", stolen) == 200)
 
 
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+def test_clients_are_disconnected_on_all_workers_and_nodes(
+    daemon: StartDaemon, request_fixture: Callable[[str], Any], kind: str
+) -> None:
+    """
+    Whichever node is asked: first from one of their channels, then from the daemon.
+    """
+    broker: tuple[str, ...]
+    if kind == "redis":
+        broker = ("--broker=redis", f"--redis-port={request_fixture('redis').port}")
+    else:
+        broker = ("--broker=amqp", f"--amqp-port={request_fixture('rabbit').port}")
+    one = daemon(*OPTIONS, *broker, "--workers=2")
+    two = daemon(*OPTIONS, *broker)
+    mine = token(channels=["news", "other"])
+    until(lambda: all(request(port, "/poll", mine) == 200 for port in (one.port, two.port) * 3))
+
+    def subscribed(port: int, channel: str) -> int:
+        return len(ask(port, "GET", f"subscribers?sub=mia&channel={channel}")["subscribers"])
+
+    streams = [
+        subprocess.Popen(
+            ["curl", "-sN", "-H", f"Authorization: Bearer {mine}", f"http://127.0.0.1:{port}/"],
+            stdout=subprocess.DEVNULL,
+        )
+        for port in (one.port, one.port, one.port, two.port)
+    ]
+    try:
+        until(lambda: subscribed(one.port, "other") == subscribed(two.port, "other") == 4)
+        asked = {"sub": "mia", "channel": "other"}
+        assert ask(two.port, "POST", "unsubscribe", asked) == {"count": 4}
+        until(lambda: subscribed(one.port, "other") == 0)
+        assert subscribed(two.port, "news") == 4
+        assert all(stream.poll() is None for stream in streams)
+        assert ask(one.port, "POST", "disconnect", {"sub": "mia"}) == {"count": 4}
+        until(lambda: all(stream.poll() is not None for stream in streams))
+        until(lambda: subscribed(two.port, "news") == 0)
+    finally:
+        for stream in streams:
+            stream.kill()
+            stream.wait()
+
+
 @pytest.mark.limit(60)
 def test_revocations_survive_a_restart(daemon: StartDaemon, tmp_path: Path) -> None:
     """

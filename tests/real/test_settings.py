@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import pytest
+
 from rt_twisted.tap.setting_values import variable_name
 from rt_twisted.tap.settings import SETTINGS
 from rt_twisted.tap.show_config import mask
@@ -64,6 +66,30 @@ def test_own_and_built_in_routes(daemon: StartDaemon, tmp_path: Path) -> None:
     for path, without in (("/shop/ping", 200), ("/healthz", 404), ("/realtime.js", 404)):
         assert status(alone.url + path) == without
         assert status(both.url + path) == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--allow=token", f"--token-key={'x' * 31}"), "a secret of at least 32 bytes"),
+        (("--allow=token",), "tokens need a token-key"),
+        (("--allow=app",), "allow=app needs authorize"),
+        (("--route=^/a$ sse:allow=token",), "tokens need a token-key"),
+        (("--route=^/a$ sse:allow=app",), "allow=app needs authorize"),
+        (("--allow=app", "--port=8080", "--authorize=http://127.0.0.1:8080/may"), "leads back"),
+    ],
+)
+def test_a_check_names_access_settings_that_cannot_work(
+    options: tuple[str, ...], reason: str
+) -> None:
+    """
+    One sentence; the start fails for the same reason, if the daemon could not decide at all.
+    """
+    checked = twistd("--check", *options)
+
+    assert reason in checked.stdout + checked.stderr
+    assert (checked.returncode == 0) == (reason == "leads back")
+    assert "Traceback" not in checked.stderr
 
 
 def test_a_check_names_what_own_routes_remove() -> None:

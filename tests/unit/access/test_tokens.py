@@ -203,6 +203,9 @@ def test_public_key_is_no_secret(rsa_key: rsa.RSAPrivateKey) -> None:
         (signed(b'{"exp": 1000600}', crit=["exp"], exp=1), "critical"),
         (signed(b'{"exp": 1000600}', b64=True, crit=["b64"]), "critical"),
         (raw({"alg": "HS256", "b64": False}, b'{"exp": 1000600}'), "critical"),
+        (raw({"alg": "HS256", "jwk": {"kty": "oct", "k": "YQ"}}, b'{"exp": 1000600}'), "signature"),
+        (raw({"alg": "HS256", "kid": "../../dev/null"}, b'{"exp": 1000600}'), "signature"),
+        (raw({"alg": "HS256", "kid": {"a": []}}, b'{"exp": 1000600}'), "signature"),
         (token() + ", Bearer " + token(), "not a signed JSON object"),
     ],
 )
