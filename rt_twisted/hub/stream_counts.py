@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from rt_twisted.http.interfaces import StreamEntry
 from rt_twisted.hub.channel import Channel
-from rt_twisted.hub.subscriber import DisconnectReason, SentBytes, Subscriber
+from rt_twisted.hub.sinks import SentBytes
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 
 
 @dataclass(slots=True)

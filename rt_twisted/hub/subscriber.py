@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.replay_frames import PIECE, ReplayFrames
+from rt_twisted.hub.sinks import DISCARD, SentBytes, Sink
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position
 from rt_twisted.net.transports import close_transport, direct_socket, replace_protocol
@@ -38,8 +39,8 @@ class DisconnectReason(Enum):
 
     CLIENT = "client"  # the client closed the connection
     LOST = "lost"  # the connection broke, or the peer does not respond
-    BEHIND = "behind"  # its backlog was too large
-    STALLED = "stalled"  # its connection accepted nothing for too long
+    BEHIND = "behind"  # a slow consumer: its backlog was too large
+    STALLED = "stalled"  # a slow consumer: its connection accepted nothing for too long
     LIMIT = "limit"  # it received as many bytes as it had requested
     SILENT = "silent"  # it did not respond to a ping
     BROKEN = "broken"  # it violated its protocol, or a limit
@@ -60,23 +61,6 @@ class WriteMode(Enum):
 
 
 _QUEUED = WriteMode.QUEUED  # attributes of an Enum class are slow to look up
-
-
-class Sink(Protocol):
-    """
-    Where the frames of a subscriber go: a socket, or what stands in front of it.
-
-    An object and not its bound `send`: that is another object of 72 bytes for each subscriber.
-    """
-
-    def send(self, frame: Any, /) -> int:
-        """
-        Accept the first bytes of *frame*, and return how many.
-
-        Raises:
-            BlockingIOError: none were accepted.
-            OSError: the connection is lost.
-        """
 
 
 class SubscriberObserver(Protocol):
@@ -213,7 +197,7 @@ class Subscriber:
         """
         Return whether it is disconnected; what is written to it then is discarded.
         """
-        return self._sink is _DISCARD
+        return self._sink is DISCARD
 
     @property
     def behind(self) -> bool:
@@ -278,7 +262,8 @@ class Subscriber:
 
     def on_stall_timeout(self) -> None:
         """
-        Apply the policy: its connection accepted nothing for `BacklogLimits.seconds`.
+        Apply the policy for slow consumers: its connection accepted nothing for
+        `BacklogLimits.seconds`.
         """
         policy = self.backlog_limits.policy
         if policy is SlowConsumerPolicy.DISCONNECT or self._feed is WriteMode.ENDING:
@@ -495,7 +480,7 @@ class Subscriber:
             return
         if not self._direct or self._backlog is not None:
             self.transport.unregisterProducer()
-        self._sink = _DISCARD
+        self._sink = DISCARD
         if self._backlog is not None:
             self._backlog = None
             self.observer.caught_up(self)
@@ -525,29 +510,6 @@ def broadcast(subscribers: Iterable[Subscriber], frame: bytes) -> None:
             subscriber._fall_behind(memoryview(frame)[sent:])
 
 
-class SentBytes:
-    """
-    Counts the bytes that one connection accepts.
-
-    It costs a call for each write, and is used for subscribers with a line in the access log
-    only.
-
-    Attributes:
-        bytes: sent, or handed to the transport.
-    """
-
-    __slots__ = ("_sink", "bytes")
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self.bytes = 0
-
-    def send(self, frame: Any) -> int:
-        sent = self._sink.send(frame)
-        self.bytes += sent
-        return sent
-
-
 class _LimitedSink:
     """
     Counts the bytes sent, and ends the stream at the limit.
@@ -568,15 +530,3 @@ class _LimitedSink:
             subscriber._sink = self._sink
             subscriber.end(DisconnectReason.LIMIT, 0)
         return sent
-
-
-class _Discard:
-    """
-    The sink of a subscriber that is disconnected.
-    """
-
-    def send(self, frame: Any) -> int:
-        return len(frame)
-
-
-_DISCARD = _Discard()
