@@ -33,14 +33,8 @@ from rt_twisted.brokers.interfaces import (
     IRefusing,
 )
 from rt_twisted.codecs.wildcards import Wildcard
-from rt_twisted.http.interfaces import (
-    IBodySink,
-    IChunkSink,
-    IExchange,
-    IPortProtocol,
-    PeerInfo,
-    StreamHandle,
-)
+from rt_twisted.http.interfaces import IBodySink, IChunkSink, IExchange, IPortProtocol
+from rt_twisted.http.stream_handle import PeerInfo, StreamHandle
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.interfaces import IExporter, MetricValues

@@ -27,9 +27,10 @@ from rt_twisted.brokers.client_tls import NO_FILES
 from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.cors import Cors
-from rt_twisted.http.interfaces import FindRoute, ResponseLog
+from rt_twisted.http.interfaces import ResponseLog
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.http.server import HttpServer
+from rt_twisted.http.stream_handle import FindRoute
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
 from rt_twisted.hub.registry import FurtherHub, HubRegistry

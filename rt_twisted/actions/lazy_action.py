@@ -11,7 +11,8 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.http.interfaces import IPortProtocol, PeerInfo, StreamHandle
+from rt_twisted.http.interfaces import IPortProtocol
+from rt_twisted.http.stream_handle import PeerInfo, StreamHandle
 
 Recognize = Callable[[bytes], bool | None]  # as `IPortProtocol.matches`
 

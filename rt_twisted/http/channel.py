@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.interfaces import Detach, StreamHandle
+from rt_twisted.http.stream_handle import Detach, StreamHandle
 from rt_twisted.model.errors import HttpError
 
 

@@ -15,8 +15,9 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.interfaces import FindRoute, IExchange, ResponseLog
+from rt_twisted.http.interfaces import IExchange, ResponseLog
 from rt_twisted.http.request import HttpLimits
+from rt_twisted.http.stream_handle import FindRoute
 from rt_twisted.model.errors import Header
 from rt_twisted.net.inbound_memory import InboundMemory
 

@@ -21,11 +21,12 @@ from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.collected_body import BodyBuffer, BodyCall, BodyFile, body_too_large
 from rt_twisted.http.file_body import FileBody
 from rt_twisted.http.head import BODILESS, Field, ResponseHead
-from rt_twisted.http.interfaces import Detach, IServerExchange, StreamHandle
+from rt_twisted.http.interfaces import IServerExchange
 from rt_twisted.http.refusals import respond_to
 from rt_twisted.http.request import RequestHead
 from rt_twisted.http.request_body import RequestBody
 from rt_twisted.http.response_stream import ResponseStream
+from rt_twisted.http.stream_handle import Detach, StreamHandle
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.model.load_object import load_object
 

@@ -24,8 +24,8 @@ from rt_twisted.http.context import ConnectionState, HttpContext
 from rt_twisted.http.dispatch import answers_whole, dispatch, find_action
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.interfaces import Detach, PeerInfo, StreamHandle
 from rt_twisted.http.request_reader import RequestPart, RequestReader
+from rt_twisted.http.stream_handle import Detach, PeerInfo, StreamHandle
 from rt_twisted.http.taken import TakenConnection, accept_connection
 from rt_twisted.http.upgrade import wants_websocket
 from rt_twisted.http.writer import ResponseWriter

@@ -23,8 +23,8 @@ from rt_twisted.http.context import HttpContext
 from rt_twisted.http.dispatch import dispatch
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.interfaces import Detach, StreamHandle
 from rt_twisted.http.request import RequestHead
+from rt_twisted.http.stream_handle import Detach, StreamHandle
 from rt_twisted.model.errors import HttpError
 from rt_twisted.net.transports import NOTSENT_LOWAT
 

@@ -15,7 +15,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from rt_twisted.http.context import HttpConnection
-from rt_twisted.http.interfaces import FindRoute, PeerInfo, StreamHandle
+from rt_twisted.http.stream_handle import FindRoute, PeerInfo, StreamHandle
 from rt_twisted.net.transports import end_half_closed, replace_protocol
 
 _log = Logger()

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import IBroker, IReceiver
 from rt_twisted.codecs.wildcards import Selector
-from rt_twisted.http.interfaces import StreamEntry
+from rt_twisted.http.stream_handle import StreamEntry
 from rt_twisted.hub.admission import Admission
 from rt_twisted.hub.broker_capabilities import BrokerCapabilities
 from rt_twisted.hub.catchup import CatchUp

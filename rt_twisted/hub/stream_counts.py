@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rt_twisted.http.interfaces import StreamEntry
+from rt_twisted.http.stream_handle import StreamEntry
 from rt_twisted.hub.channel import Channel
 from rt_twisted.hub.sinks import SentBytes
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber

@@ -15,7 +15,8 @@ from rt_twisted.actions.ingest.publishing import Publishing
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.route_channels import check_static_channels
 from rt_twisted.actions.template import Template
-from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, StreamHandle
+from rt_twisted.http.interfaces import IExchange, IPortProtocol
+from rt_twisted.http.stream_handle import PeerInfo, StreamHandle
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp.connection import RtmpConnection

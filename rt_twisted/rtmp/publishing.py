@@ -11,7 +11,7 @@ from typing import Any
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.ingest.begin_run import PublishingClient
 from rt_twisted.actions.ingest.publishing import Publishing, PublishPermit
-from rt_twisted.http.interfaces import Find
+from rt_twisted.http.stream_handle import Find
 from rt_twisted.hub.publishers import LivePublisher
 from rt_twisted.media.live_run import LiveRun
 from rt_twisted.metrics.responses import PUBLISHES, count_refusal

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from rt_twisted.codecs.query import parse_query
-from rt_twisted.http.interfaces import PeerInfo
+from rt_twisted.http.stream_handle import PeerInfo
 
 _TOKEN = "token"  # the field of a query with a token
 

@@ -22,7 +22,8 @@ from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import WAIT, viewer_keys
 from rt_twisted.actions.route_channels import check_static_channels
 from rt_twisted.actions.template import Template
-from rt_twisted.http.interfaces import TUNNEL, IExchange, IPortProtocol, PeerInfo, StreamHandle
+from rt_twisted.http.interfaces import TUNNEL, IExchange, IPortProtocol
+from rt_twisted.http.stream_handle import PeerInfo, StreamHandle
 from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError

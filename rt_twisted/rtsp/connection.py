@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from rt_twisted.actions.ingest.publication import CONNECTION_LOST
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.http.interfaces import Find, PeerInfo
+from rt_twisted.http.stream_handle import Find, PeerInfo
 from rt_twisted.hub.duplex import CloseHandshake, DuplexSubscriber
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.net.transports import close_transport, direct_send, drained, replace_protocol

@@ -15,7 +15,7 @@ from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.formats import build_format
 from rt_twisted.formats.rtp_interleaved import RtpInterleaved
-from rt_twisted.http.interfaces import Find
+from rt_twisted.http.stream_handle import Find
 from rt_twisted.hub.duplex import DuplexSubscriber
 from rt_twisted.hub.first_message import first_message
 from rt_twisted.hub.limits import SlowConsumerPolicy

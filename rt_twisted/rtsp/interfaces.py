@@ -12,7 +12,7 @@ from rt_twisted.access.keys import Keys
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.template import Template
-from rt_twisted.http.interfaces import PeerInfo
+from rt_twisted.http.stream_handle import PeerInfo
 from rt_twisted.hub.duplex import DuplexOwner, DuplexSubscriber
 from rt_twisted.model.errors import Header
 from rt_twisted.rtsp.messages import MessageParser, RtspRequest

@@ -5,7 +5,7 @@ RTSP on the ports of the daemon: how its connections are recognized and begin.
 from __future__ import annotations
 
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.http.interfaces import PeerInfo, StreamHandle
+from rt_twisted.http.stream_handle import PeerInfo, StreamHandle
 from rt_twisted.rtsp.connection import RtspConnection
 from rt_twisted.rtsp.server import RtspServer
 

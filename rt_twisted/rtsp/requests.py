@@ -9,7 +9,8 @@ from typing import Any, Protocol, cast
 from urllib.parse import parse_qs
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.http.interfaces import IExchange, PeerInfo
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.http.stream_handle import PeerInfo
 from rt_twisted.rtsp.fields import parse_url
 from rt_twisted.rtsp.messages import RtspRequest
 

@@ -18,7 +18,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.http.interfaces import IExchange, PeerInfo
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.http.stream_handle import PeerInfo
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.connection import RtspConnection
 from rt_twisted.rtsp.server import RtspServer

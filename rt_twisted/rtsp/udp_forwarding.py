@@ -17,7 +17,8 @@ from zope.interface import implementer
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.template import Template
-from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, StreamHandle
+from rt_twisted.http.interfaces import IExchange, IPortProtocol
+from rt_twisted.http.stream_handle import PeerInfo, StreamHandle
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.interfaces import DialogueConnection

@@ -27,8 +27,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.http.h1 import Http1Connection
-from rt_twisted.http.interfaces import IConnectionHandoff, IExchange, PeerInfo
+from rt_twisted.http.interfaces import IConnectionHandoff, IExchange
 from rt_twisted.http.server import HttpServer
+from rt_twisted.http.stream_handle import PeerInfo
 from rt_twisted.net.transports import (
     close_transport,
     direct_send,

@@ -27,7 +27,8 @@ from rt_twisted.actions.icecast.action import IcecastAction
 from rt_twisted.actions.icecast.source_connection import SourceConnection
 from rt_twisted.actions.icecast.source_request import about_of, begin_source, receive_audio
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.http.interfaces import Find, IExchange, IPortProtocol, PeerInfo, StreamHandle
+from rt_twisted.http.interfaces import IExchange, IPortProtocol
+from rt_twisted.http.stream_handle import Find, PeerInfo, StreamHandle
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError
 

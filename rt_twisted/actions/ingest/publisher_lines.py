@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from rt_twisted.http.interfaces import StreamEntry
+from rt_twisted.http.stream_handle import StreamEntry
 
 
 class PublisherLog(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from rt_twisted.http.interfaces import StreamHandle
+from rt_twisted.http.stream_handle import StreamHandle
 from rt_twisted.net.transports import close_transport, replace_protocol
 
 

@@ -27,7 +27,7 @@ from rt_twisted.codecs.websocket import (
     frame,
 )
 from rt_twisted.codecs.websocket_inbound import WebSocketEvent, parse_close
-from rt_twisted.http.interfaces import StreamHandle
+from rt_twisted.http.stream_handle import StreamHandle
 from rt_twisted.hub.duplex import CloseHandshake, CloseState, DuplexSubscriber
 from rt_twisted.hub.limits import BacklogLimits
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber

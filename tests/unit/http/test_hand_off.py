@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rt_twisted.http.interfaces import PeerInfo
+from rt_twisted.http.stream_handle import PeerInfo
 from tests.unit.http.clients import Caller, Place, chunked, get, post
 from tests.unit.http.h2_client import Client
 

@@ -21,8 +21,9 @@ from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.forms import parse_form
 from rt_twisted.codecs.query import MAX_FIELDS
-from rt_twisted.http.interfaces import IExchange, PeerInfo
+from rt_twisted.http.interfaces import IExchange
 from rt_twisted.http.request import HttpLimits, is_authority
+from rt_twisted.http.stream_handle import PeerInfo
 from rt_twisted.routes import Routes
 from tests.defaults import make_http_limits
 from tests.inline_threads import InlineReactor, inline_state

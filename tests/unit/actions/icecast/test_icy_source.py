@@ -19,7 +19,7 @@ from rt_twisted.actions.icecast.icy_source import (
     REFUSED,
 )
 from rt_twisted.actions.icecast.relay import HEAD_SECONDS, IDLE_SECONDS, RelayLink, RelaySource
-from rt_twisted.http.interfaces import PeerInfo, StreamHandle
+from rt_twisted.http.stream_handle import PeerInfo, StreamHandle
 from rt_twisted.media.icy import title_block
 from rt_twisted.routes import Routes, parse_route
 from tests.unit.actions.icecast.test_icecast import ADMIN, MOUNT, Station, body
