@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rt_twisted.access.gate import token_error
@@ -131,6 +131,29 @@ class Revocations:
             kept = sorted(self._entries.values(), key=lambda one: -one.until)[:MAX_REVOCATIONS]
             self._entries = {entry.key: entry for entry in kept}
         return changed
+
+    def supersede(self, entry: Revocation) -> Revocation:
+        """
+        Return *entry*, later than what is known about the same tokens: the clock of the node
+        that has revoked them, or undone that, may be ahead.
+        """
+        known = self._entries.get(entry.key)
+        if known is None or known.changed < entry.changed:
+            return entry
+        return replace(entry, changed=known.changed + 0.001)
+
+    def is_ahead_of(self, received: Iterable[Revocation]) -> bool:
+        """
+        Return whether there is an entry that *received*, those of another node, have not, or
+        have as it was before.
+        """
+        theirs = {entry.key: entry.changed for entry in received}
+        now = self.now()
+        return any(
+            theirs.get(key, -1.0) < entry.changed
+            for key, entry in self._entries.items()
+            if entry.until > now
+        )
 
     def current(self) -> list[Revocation]:
         """

@@ -19,6 +19,7 @@ _LIMITS = BacklogLimits(0, 0.0, SlowConsumerPolicy.DISCONNECT)
 
 OnReplay = Callable[[Sequence[Message]], object]
 OnMessage = Callable[[Message], object]
+OnGap = Callable[[], object]
 
 
 def watch_channel(
@@ -27,11 +28,12 @@ def watch_channel(
     on_message: OnMessage,
     since: Since | None = None,
     on_replay: OnReplay | None = None,
+    on_gap: OnGap | None = None,
 ) -> Subscriber:
     """
     Call *on_message* with each message of *channel*.
 
-    Both functions are called while the hub sends: what publishes or subscribes must wait for the
+    The functions are called while the hub sends: what publishes or subscribes must wait for the
     next turn of the reactor.
 
     Args:
@@ -40,11 +42,14 @@ def watch_channel(
         on_message: called for each message behind the replay.
         since: what is replayed.
         on_replay: called once, with what was replayed.
+        on_gap: called when messages may be lost.
 
     Returns:
         a subscriber that counts nowhere; detach it to end this.
     """
-    subscriber = Subscriber(NoTransport(), _ChannelWatch(on_message, on_replay), hub, _LIMITS)
+    subscriber = Subscriber(
+        NoTransport(), _ChannelWatch(on_message, on_replay, on_gap), hub, _LIMITS
+    )
     hub.join(subscriber, [channel], since, counted=False)
     return subscriber
 
@@ -58,9 +63,12 @@ class _ChannelWatch:
     content_type = ""
     heartbeat = b""
 
-    def __init__(self, on_message: OnMessage, on_replay: OnReplay | None) -> None:
+    def __init__(
+        self, on_message: OnMessage, on_replay: OnReplay | None, on_gap: OnGap | None
+    ) -> None:
         self._on_message = on_message
         self._on_replay = on_replay
+        self._on_gap = on_gap
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
         if self._on_replay is not None:
@@ -75,6 +83,8 @@ class _ChannelWatch:
         return b""
 
     def gap(self, position: Position) -> bytes:
+        if self._on_gap is not None:
+            self._on_gap()
         return b""
 
     def end(self, retry: int) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,6 +29,7 @@ from rt_twisted.model.message import Draft, Message, Newest
 from rt_twisted.net.slices import run_in_slices
 
 REPEAT = 600.0  # seconds after which revocations are published again, so that they are retained
+RESEND = 5.0  # the same, if that failed
 
 _log = Logger()
 
@@ -53,15 +55,15 @@ class AdminBus(Service):
         self._clock = clock
         self._alone = alone
         self._watches: list[Subscriber] = []
+        self._missed = False  # revocations of other nodes, maybe
+        self._unsent: IDelayedCall | None = None
         self._repeat = LoopingCall(self._publish_revocations)
         self._repeat.clock = clock
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
         self.revocations.ready = False
-        self._watches.append(
-            watch_channel(self._hub, REVOKED, self._on_message, Newest(1), self._on_replay)
-        )
+        self._watch_revoked()
         if not self._alone:
             self._watches.append(watch_channel(self._hub, ACTS, self._bus.receive))
         self._repeat.start(REPEAT, now=False)
@@ -70,6 +72,9 @@ class AdminBus(Service):
         super().stopService()  # type: ignore[no-untyped-call]  # as above
         if self._repeat.running:
             self._repeat.stop()
+        if self._unsent is not None:
+            self._unsent.cancel()
+            self._unsent = None
         for watch in self._watches:
             if not watch.closed:
                 watch.detach(DisconnectReason.ENDED)
@@ -81,8 +86,29 @@ class AdminBus(Service):
         """
         Revoke tokens, or undo that, on all nodes.
         """
-        self._apply([entry])
+        self._apply([self.revocations.supersede(entry)])
         self._publish_revocations()
+
+    def _watch_revoked(self) -> None:
+        self._watches.insert(
+            0,
+            watch_channel(
+                self._hub, REVOKED, self._on_message, Newest(1), self._on_replay, self._on_gap
+            ),
+        )
+
+    def _on_gap(self) -> None:
+        if not self._missed:
+            self._missed = True
+            self._clock.callLater(0, self._watch_again)
+
+    def _watch_again(self) -> None:
+        """
+        Read what the broker retains: revocations were published while it was away, maybe.
+        """
+        if self._watches:
+            self._watches.pop(0).detach(DisconnectReason.ENDED)
+            self._watch_revoked()
 
     def _on_message(self, message: Message) -> None:
         # Not now: a flush is in progress.
@@ -93,15 +119,17 @@ class AdminBus(Service):
 
     def _on_start(self, messages: Sequence[bytes]) -> None:
         self.revocations.ready = True
+        missed, self._missed = self._missed, False
         for data in messages:
-            self._apply(read_revocations(data))
+            self._on_revoked(data)
+        if missed and not messages:  # nothing is retained: nodes that have more publish it
+            self._send()
 
     def _on_revoked(self, data: bytes) -> None:
         received = read_revocations(data)
         self._apply(received)
         # Of two nodes that revoke at the same time, each publishes what both have.
-        known = {entry.key: entry for entry in received}
-        if any(known.get(one.key) is None for one in self.revocations.current()):
+        if self.revocations.is_ahead_of(received):
             self._publish_revocations()
 
     def _apply(self, entries: Sequence[Revocation]) -> None:
@@ -112,8 +140,23 @@ class AdminBus(Service):
 
     def _publish_revocations(self) -> None:
         if self.revocations.has_entries:
-            published = self._hub.publish([Draft(REVOKED, self.revocations.encode())])
-            published.addErrback(_log_unsent)
+            self._send()
+
+    def _send(self) -> None:
+        published = self._hub.publish([Draft(REVOKED, self.revocations.encode())])
+        published.addErrback(self._on_unsent)
+
+    def _on_unsent(self, failure: Failure) -> None:
+        """
+        Publish again, soon, until the broker accepts it.
+        """
+        if self._unsent is None and self.running:
+            _log_unsent(failure)
+            self._unsent = self._clock.callLater(RESEND, self._send_again)
+
+    def _send_again(self) -> None:
+        self._unsent = None
+        self._publish_revocations()
 
     # Acts.
 

@@ -102,6 +102,38 @@ def test_nodes_exchange_entries() -> None:
     assert one.revocations.current() == other.revocations.current()
 
 
+def test_the_last_act_counts_whatever_the_clocks_are() -> None:
+    """
+    An act of a node whose clock is behind, or in the same moment, is not ignored.
+    """
+    node = Node()
+    node.revoke(jti="a", changed=NOW + 30)
+    revocations = node.revocations
+    undone = Revocation(jti="a", until=NOW + 60, changed=NOW, removed=True)
+    assert revocations.merge([undone]) == []
+    assert revocations.merge([revocations.supersede(undone)])
+    assert node.status(token(token_id="a")) == 200
+    again = revocations.supersede(Revocation(jti="a", until=NOW + 60, changed=NOW))
+    assert revocations.merge([again])
+    assert node.status(token(token_id="a")) == 401
+
+
+def test_who_has_the_latest_entries() -> None:
+    """
+    Those that are missing elsewhere, or are older there; what is over does not count.
+    """
+    one, other = Node(), Node()
+    one.revoke(jti="a")
+    known = read_revocations(one.revocations.encode())
+    assert one.revocations.is_ahead_of([]) and not one.revocations.is_ahead_of(known)
+    assert not other.revocations.is_ahead_of(known)
+    one.now += 1
+    one.revoke(jti="a", removed=True)
+    assert one.revocations.is_ahead_of(known)
+    one.now += 3600
+    assert not one.revocations.is_ahead_of([])
+
+
 def test_entries_are_bounded() -> None:
     """
     A day at most, and a number of them; those that end first are forgotten.

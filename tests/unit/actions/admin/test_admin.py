@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from twisted.internet.defer import fail
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -16,13 +17,14 @@ from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.revocations import Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
-from rt_twisted.actions.admin.bus import AdminBus
+from rt_twisted.actions.admin.bus import RESEND, AdminBus
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.codecs.json_steps import list_to_json
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub.peer_bus import REPLY_SECONDS
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.internal_channels import ACTS, REVOKED
 from rt_twisted.net.slices import run_in_slices
 from tests.defaults import (
@@ -426,6 +428,50 @@ def test_malformed_acts_are_ignored(data: bytes) -> None:
     node = AdminNode(alone=False)
     node.server.publish(data, channel=ACTS)
     assert node.ask("GET", "revoked")[0] == 200
+
+
+def test_revocations_of_an_outage_arrive_afterwards() -> None:
+    """
+    A node that was cut off gets what it has missed from the others, where nothing is retained.
+    """
+    broker = SharedBroker(Clock())
+    one, two = AdminNode(alone=False, broker=broker), AdminNode(alone=False, broker=broker)
+    stolen = bearer(token(channels=["a"], jti="t1"))
+    there = show(two.server, "/sse?channels=a", stolen)
+    cut_off = broker.receivers.pop()
+    one.ask("POST", "revoke", {"jti": "t1"})
+    for node in (two, one, two):
+        node.server.turn()
+    assert there.open
+    broker.receivers.append(cut_off)
+    two.server.hub.missed(REVOKED, broker.position())
+    for node in 3 * (two, one):
+        node.server.turn()
+    pass_seconds(two.server, 1)
+    assert not there.open
+    assert b" 401 " in show(two.server, "/sse?channels=a", stolen).written()
+
+
+def test_revocations_are_published_until_the_broker_accepts_them() -> None:
+    """
+    A broker that is away when tokens are revoked does not keep other nodes from it.
+    """
+    broker = SharedBroker(Clock())
+    one, two = AdminNode(alone=False, broker=broker), AdminNode(alone=False, broker=broker)
+    publish, refused = broker.publish, list[int]()
+
+    def refuse(drafts: Any) -> Any:
+        refused.append(len(drafts))
+        return fail(Unavailable("the broker is away"))
+
+    broker.publish = refuse  # type: ignore[method-assign]
+    assert one.ask("POST", "revoke", {"jti": "t1"})[0] == 200
+    pass_seconds(one.server, 2 * int(RESEND))
+    assert len(refused) == 3 and not two.revocations.current()
+    broker.publish = publish  # type: ignore[method-assign]
+    pass_seconds(one.server, int(RESEND) + 1)
+    two.server.turn()
+    assert [entry.jti for entry in two.revocations.current()] == ["t1"]
 
 
 def test_revocations_are_known_again_after_a_restart(node: AdminNode) -> None:
