@@ -13,17 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import PATIENCE, StartDaemon, free_port, require
+from tests.real.conftest import PATIENCE, ROOT, Serve, StartDaemon, free_port, require
 from tests.real.live_programs import Camera, start, wait_for
 from tests.real.test_icecast import (
     ROUTES,
+    TONE,
+    UPDATE,
     Station,
     check_audio,
     ffmpeg,
     icecast2,
     listen,
+    split_titles,
     wait_for_more,
 )
+from tests.real.test_proxies import serve_nginx
 
 __all__ = ["start"]  # a fixture
 FRAME = bytes.fromhex("fffb9064").ljust(417, b"\x55")  # 26 ms of MP3
@@ -148,3 +152,41 @@ def test_libshout(shoutcast: Station, protocol: int) -> None:
         wait_for(lambda: shoutcast.sources()[0].get("title") == "Tïtle")
     call(shout.shout_close)
     shout.shout_free(self)
+
+
+def test_sources_pass_nginx_by_chunks(
+    daemon: StartDaemon, serve: Serve, start: Camera, tmp_path: Path
+) -> None:
+    """
+    With the lines of the documentation: source, title and listener; a source that sends no chunks
+    is one without audio to nginx.
+    """
+    server = daemon(*ROUTES)
+    text = (ROOT / "docs" / "icecast.md").read_text()
+    site = text.partition("```nginx\n")[2].partition("```")[0]
+    site = site.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+    port = free_port()
+    proxy = f"server {{ listen 127.0.0.1:{port}; {site} }}"
+    serve_nginx(serve, proxy, port, tmp_path)
+    front = Station(port)
+    chunked = ("-method", "PUT", "-auth_type", "basic", "-content_type", "audio/mpeg", "-f", "mp3")
+    sound = ("-nostdin", "-v", "error", "-re", *TONE, "-c:a", "libmp3lame", "-b:a", "128k")
+    url = f"http://source:hackme@127.0.0.1:{port}/live.mp3"
+    source = start("ffmpeg", "ffmpeg", *sound, *chunked, url)
+    wait_for(front.is_live)
+    assert front.get(UPDATE, "hackme")[0] == 200
+    wait_for(lambda: front.sources()[0].get("title") == "Artist - Tïtle")
+    assert front.sources()[0]["listenurl"] == f"{front.url}/live.mp3"
+
+    head, body = listen(f"{front.url}/live.mp3", 3, "-H", "Icy-MetaData: 1")
+
+    assert "\r\nicy-metaint: 16000" in head
+    assert "chunked" not in head
+    audio, titles = split_titles(body, 16_000)
+    check_audio(audio, tmp_path / "a.mp3", 3)
+    assert titles[0] == "StreamTitle='Artist - Tïtle';".encode()
+    source.kill()
+    wait_for(lambda: not front.is_live())
+    plain = start("ffmpeg", "ffmpeg", *sound, "-t", "2", "-f", "mp3", front.source_url())
+    plain.wait(PATIENCE)
+    assert not Station(server.port).is_live()
