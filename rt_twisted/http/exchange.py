@@ -153,8 +153,7 @@ class HttpExchange:
             version: of HTTP.
             complete: nothing more of the request follows.
         """
-        head = RequestHead(channel.context.limits)
-        head.target = b"/"
+        head = RequestHead(b"/", (), channel.context.limits)
         return cls(channel, "-", head, version, 0 if complete else None)
 
     # The request.

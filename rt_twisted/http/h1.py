@@ -74,6 +74,7 @@ class Http1Connection:
         "_is_http",
         "_linger",
         "_origin",
+        "_parsing",
         "_paused",
         "_peer",
         "_queue",
@@ -99,6 +100,7 @@ class Http1Connection:
         self.writer: ResponseWriter
         self.deadline = math.inf
         self._reader: RequestReader
+        self._parsing = False  # `read_more` follows
         self._paused = False  # the transport is not read
         self.half_closed = False
         self._state = _OPEN
@@ -184,7 +186,9 @@ class Http1Connection:
                 data = self._sniff(data)
         # Responses to requests of one read leave in one system call.
         self.writer.hold()
+        self._parsing = True
         reader.feed(data)
+        self._parsing = False
         self.writer.release()
         if self._state is not _CLOSING:
             self.read_more()
@@ -448,7 +452,7 @@ class Http1Connection:
         resumed = self._paused and self._resume_reading()
         if incoming is not None:
             # A body that was paused for others gets no more time: theirs is limited, too.
-            if (resumed and self.deadline == math.inf) or incoming.body.streaming:
+            if self.deadline == math.inf or incoming.body.streaming:
                 self.deadline = now + (incoming.body.timeout or limits.body_seconds)
         elif reader.part is _HEAD:
             if resumed or self.deadline == math.inf:
@@ -518,7 +522,7 @@ class Http1Connection:
         rest = b"" if self._reader.rest is None else self._take_http_rest()
         if rest:
             self.dataReceived(rest)
-        elif self._state is not _CLOSING:
+        elif not self._parsing:
             self.read_more()
 
     def _take_http_rest(self) -> bytes:

@@ -23,7 +23,7 @@ from rt_twisted.http.context import HttpContext
 from rt_twisted.http.dispatch import dispatch
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.request import RequestHead
+from rt_twisted.http.request import RequestHead, target_too_long
 from rt_twisted.http.stream_handle import Detach, StreamHandle
 from rt_twisted.model.errors import HttpError
 from rt_twisted.net.transports import NOTSENT_LOWAT
@@ -175,23 +175,30 @@ class Http2Stream:
         dispatch(self.context, exchange)
 
     def _parse(self, headers: Iterable[Field], ended: bool) -> HttpExchange:
-        head = RequestHead(self.context.limits)
-        method = b""
+        limits = self.context.limits
+        method = target = b""
+        fields: list[Field] = []
+        has_host = False
         for name, value in headers:
             if name == b":method":
                 method = value
             elif name == b":path" and value[:1] not in (b"/", b"*"):
                 raise HttpError(400, "malformed request target")  # RFC 9113, 8.3.1
             elif name == b":path":
-                head.add_target(value)
+                target = value
             elif name == b":authority":
-                head.add_header(b"host", value)
-            elif name[:1] == b":" or (name == b"host" and "host" in head.headers):
+                fields.append((b"host", value))
+                has_host = True
+            elif name[:1] == b":" or (name == b"host" and has_host):
                 continue  # the library has compared them
             elif _CONTROL.search(value):
                 raise HttpError(400, "control characters in a header")
             else:
-                head.add_header(name, value)
+                fields.append((name, value))
+                has_host = has_host or name == b"host"
+        if len(target) > limits.line:
+            raise target_too_long(limits)
+        head = RequestHead(target, fields, limits)
         if not _METHOD.fullmatch(method) or _BLANK.search(head.target):
             raise HttpError(400, "malformed request")
         try:

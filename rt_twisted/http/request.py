@@ -1,16 +1,18 @@
 """
-Collect the head of a request, and check what llhttp does not check of it
+Read the head of a request, and check what llhttp does not check of it
 (RFC 9112, 3.2, 6.1 and 7.1; RFC 9110, 5.3 and 10.1.1).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 
 from rt_twisted.codecs.addresses import AddressHeader, Networks
+from rt_twisted.http.head import Field
 from rt_twisted.model.errors import HttpError
 
 MAX_KNOWN_HOST = 260  # bytes of a Host header up to which a few are remembered as correct
@@ -57,55 +59,43 @@ class HttpLimits:
 
 class RequestHead:
     """
-    Collects the target and the headers of one request, within *limits*.
+    The target and the headers of one request.
+
+    Args:
+        target: as received, not longer than `HttpLimits.line`.
+        fields: names and values as received.
+        limits: of the server.
+
+    Raises:
+        HttpError: 431, there are too many headers; 400, one must not be repeated.
 
     Attributes:
         target: the path and the query, once `check` has returned.
         headers: by lower-case name; several values of one name are joined.
-        raw_headers: as received.
+        raw_headers: without blanks around their values.
     """
 
-    __slots__ = ("_limits", "_size", "headers", "raw_headers", "target")
+    __slots__ = ("headers", "raw_headers", "target")
 
-    def __init__(self, limits: HttpLimits) -> None:
-        self._limits = limits
-        self._size = 0
-        self.target = b""
+    def __init__(self, target: bytes, fields: Sequence[Field], limits: HttpLimits) -> None:
+        self.target = target
         self.headers: dict[str, bytes] = {}
-        self.raw_headers: list[tuple[bytes, bytes]] = []
-
-    def add_target(self, piece: bytes) -> None:
-        """
-        Append a piece of the request target.
-
-        Raises:
-            HttpError: 414, the target is too long.
-        """
-        self.target += piece
-        if len(self.target) > self._limits.line:
-            raise HttpError(414, f"the request target is longer than {self._limits.line} bytes")
-
-    def add_header(self, name: bytes, value: bytes) -> None:
-        """
-        Append a header.
-
-        Raises:
-            HttpError: 431, there are too many; 400, it must not be repeated.
-        """
-        limits = self._limits
-        self._size += len(name) + len(value)
-        if self._size > limits.header_bytes or len(self.raw_headers) >= limits.headers:
+        self.raw_headers: list[Field] = []
+        headers, raw_headers, size = self.headers, self.raw_headers, 0
+        for name, value in fields:
+            size += len(name) + len(value)
+            value = value.rstrip(b" \t")  # llhttp removes the blanks in front only
+            raw_headers.append((name, value))
+            key = name.lower().decode("latin-1")
+            known = headers.get(key)
+            if known is None:
+                headers[key] = value
+            elif key == "host":
+                raise HttpError(400, "more than one Host header")
+            else:
+                headers[key] = known + (b"; " if key == "cookie" else b", ") + value
+        if size > limits.header_bytes or len(fields) > limits.headers:
             raise headers_too_large(limits)
-        value = value.rstrip(b" \t")  # llhttp removes the blanks in front only
-        self.raw_headers.append((name, value))
-        key = name.lower().decode("latin-1")
-        known = self.headers.get(key)
-        if known is None:
-            self.headers[key] = value
-        elif key == "host":
-            raise HttpError(400, "more than one Host header")
-        else:
-            self.headers[key] = known + (b"; " if key == "cookie" else b", ") + value
 
     def check(self, method: str, version: str) -> int | None:
         """
@@ -190,6 +180,13 @@ def _is_authority(text: bytes) -> bool:
     except ValueError:
         return False
     return b":" in six
+
+
+def target_too_long(limits: HttpLimits) -> HttpError:
+    """
+    Return the error for a request target that is too long.
+    """
+    return HttpError(414, f"the request target is longer than {limits.line} bytes")
 
 
 def headers_too_large(limits: HttpLimits) -> HttpError:

@@ -8,6 +8,7 @@ leaves to its user is checked here.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import Any, Protocol
 
@@ -18,8 +19,9 @@ from twisted.python.failure import Failure
 from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.exchange import HttpExchange
+from rt_twisted.http.head import Field
 from rt_twisted.http.head_end import HEAD_END, HeadEnd
-from rt_twisted.http.request import RequestHead, headers_too_large
+from rt_twisted.http.request import RequestHead, headers_too_large, target_too_long
 from rt_twisted.http.until_close import runs_until_close
 from rt_twisted.http.upgrade import parser_after_upgrade, wants_websocket
 from rt_twisted.model.errors import HttpError
@@ -101,9 +103,10 @@ class RequestReader:
         "_chunk_open",
         "_connection",
         "_context",
-        "_head",
+        "_fields",
         "_head_end",
         "_parser",
+        "_target",
         "_unframed",
         "incoming",
         "part",
@@ -115,7 +118,8 @@ class RequestReader:
         self._connection: RequestReceiver | None = connection
         self._context: HttpContext = connection.context
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._head: RequestHead  # of the request that has begun last
+        self._target = b""  # of the head that is being parsed
+        self._fields: list[Field] = []  # its headers
         self._head_end: HeadEnd | None = None  # most connections need none
         self._behind = b""  # received behind the head that is being parsed
         self._chunk_open = False  # bytes of a chunk have been received, and not its end
@@ -149,7 +153,10 @@ class RequestReader:
                 self.rest += data
                 return
             limits = self._context.limits
-            if self._unframed > limits.line + limits.header_bytes:
+            if (
+                self._unframed > limits.line + limits.header_bytes
+                or len(self._fields) > limits.headers
+            ):
                 # An endless head, or endless trailers or chunk extensions.
                 self._refuse(headers_too_large(limits))
 
@@ -214,16 +221,18 @@ class RequestReader:
             return
         self.part = _HEAD
         self._unframed = 1  # the parser does not say where in the data it begins
-        limits = self._context.limits
-        self._head = RequestHead(limits)
-        self._connection.deadline = self._context.clock.seconds() + limits.head_seconds
+        self._target = b""
+        self._connection.deadline = math.inf  # set at the end of what has been read
 
     def on_url(self, piece: bytes) -> None:
-        self._head.add_target(piece)
+        self._target += piece
+        limits = self._context.limits
+        if len(self._target) > limits.line:
+            raise target_too_long(limits)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.part is not _BODY:  # trailers are ignored
-            self._head.add_header(name, value)
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         self.part = _BODY
@@ -231,8 +240,10 @@ class RequestReader:
         if self.stopped or connection is None:
             return
         self._unframed = 0
-        context, head, parser = self._context, self._head, self._parser
-        connection.deadline = context.clock.seconds() + context.limits.body_seconds
+        connection.deadline = math.inf  # set at the end of what has been read
+        context, parser = self._context, self._parser
+        head = RequestHead(self._target, self._fields, context.limits)
+        self._fields.clear()
         method, version = parser.get_method().decode(), parser.get_http_version()
         length = head.check(method, version)
         exchange = HttpExchange(connection, method, head, version, length)

@@ -49,10 +49,8 @@ class Peer:
             kind = IPv6Address if ":" in self.address else IPv4Address
             peer = kind("TCP", self.address, 5)
         channel: Any = _Channel(server.context, peer)
-        headers = {name: value.encode("latin-1") for name, value in self.headers.items()}
-        head = RequestHead(make_http_limits())
-        head.target = b"/publish"
-        head.headers = headers
+        fields = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in self.headers.items()]
+        head = RequestHead(b"/publish", fields, make_http_limits())
         return HttpExchange(channel, "POST", head, "1.1", 0)
 
 

@@ -530,7 +530,7 @@ def test_an_error_of_ours_while_reading_is_500(
     def fail(*_: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("rt_twisted.http.request.RequestHead.add_header", fail)
+    monkeypatch.setattr("rt_twisted.http.request.RequestHead.check", fail)
     caller = Place().call(get())
 
     assert [answer.status for answer in caller.responses()] == [500]
