@@ -252,7 +252,8 @@ def header_key(request: CredentialSource) -> bytes | None:
     key = request.header("x-publish-key")
     if key:
         return key.encode("latin-1")
-    return offered_key(request.header("sec-websocket-protocol"))
+    offer = request.header("sec-websocket-protocol")
+    return None if offer is None else offered_key(offer)
 
 
 def _authorize_local(credentials: Credentials) -> Key:

@@ -100,6 +100,8 @@ class PublishAction:
         if isinstance(permit, Grant):
             match = match.with_grant(permit)
             return expand_publish_channels(self.context, self.channel, exchange, match)
+        if not self.channel:
+            return []
         return [template.expand(exchange, match) for template in self.channel]
 
     def _find_key(self, exchange: IExchange) -> Key | None:

@@ -53,7 +53,7 @@ class MemoryBroker:
         pass
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
-        return succeed(PublishResult(tuple([self._append(draft) for draft in drafts])))
+        return succeed(PublishResult(tuple(map(self._append, drafts))))
 
     def _append(self, draft: Draft) -> Position:
         if draft.key is not None:

@@ -44,10 +44,15 @@ def _parse_urlencoded(body: bytes) -> FormFields:
     pairs = body.split(b"&", MAX_FIELDS + 1)
     if len(pairs) > MAX_FIELDS:
         raise RemoteProtocolError("too many fields")
-    parts = [pair.partition(b"=") for pair in pairs]
-    if _PERCENT not in body and _PLUS not in body:
-        return [(name, value) for name, equals, value in parts if name or equals]
-    return [(_unquote(name), _unquote(value)) for name, equals, value in parts if name or equals]
+    escaped = _PERCENT in body or _PLUS in body
+    fields: FormFields = []
+    for pair in pairs:
+        name, _, value = pair.partition(b"=")
+        if escaped:
+            name, value = _unquote(name), _unquote(value)
+        if pair:
+            fields.append((name, value))
+    return fields
 
 
 def _unquote(text: bytes) -> bytes:

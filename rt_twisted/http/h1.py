@@ -310,16 +310,18 @@ class Http1Connection:
     # The response channel of the current exchange.
 
     def respond(self, head: ResponseHead, length: int | None, body: bytes) -> None:
-        self.writer.write(self._encode_head(head, length) + body)
-        self._end_response()
+        stays_open = self._stays_open()
+        self.writer.write(self._encode_head(head, length, stays_open) + body)
+        self._end_response(stays_open)
 
     def start(self, head: ResponseHead, length: int | None, direct: bool = False) -> None:
-        encoded = self._encode_head(head, length)
+        stays_open = self._stays_open()
+        encoded = self._encode_head(head, length, stays_open)
         if not direct:
             self.transport.write(encoded)
             return
         self._direct = True
-        if self._current is not None and not self._stays_open():
+        if self._current is not None and not stays_open:
             self._current.keep_alive = False  # the head says so
         self.writer.write(encoded)
 
@@ -356,7 +358,7 @@ class Http1Connection:
             self._direct = False
         else:
             self.writer.drain()
-        self._end_response()
+        self._end_response(self._stays_open())
 
     def send_interim(self, status: int, fields: Sequence[Field]) -> None:
         self.writer.write(ResponseHead(status, fields, b"").http1 + b"\r\n")
@@ -464,9 +466,9 @@ class Http1Connection:
             self._idle_since = now
             self.deadline = now + limits.idle_seconds
 
-    def _encode_head(self, head: ResponseHead, length: int | None) -> bytes:
+    def _encode_head(self, head: ResponseHead, length: int | None, stays_open: bool) -> bytes:
         connection = b""
-        if not self._stays_open():
+        if not stays_open:
             connection = b"Connection: close\r\n"
         elif not head.has_connection:
             # A 426 has `Connection: Upgrade`; by HTTP/1.1 the connection stays open anyway.
@@ -490,11 +492,11 @@ class Http1Connection:
             return False
         return exchange.keep_alive and exchange.body.complete
 
-    def _end_response(self) -> None:
+    def _end_response(self, stays_open: bool) -> None:
         exchange = self._current
         if exchange is None:
             return
-        if not self._stays_open():
+        if not stays_open:
             self._close(linger=not exchange.body.complete)
             return
         self._current = None

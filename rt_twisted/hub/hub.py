@@ -203,8 +203,11 @@ class Hub:
         Those of patterns that match it are included; one that has both counts twice.
         """
         found = self._channels.get(channel)
-        count = 0 if found is None else found.subscribers
-        for pattern in self._channels.patterns.matching(channel):
+        if found is None:
+            count, patterns = 0, self._channels.patterns.matching(channel)
+        else:
+            count, patterns = found.subscribers, found.patterns
+        for pattern in patterns:
             count += pattern.subscribers
         return count
 
