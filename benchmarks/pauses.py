@@ -4,8 +4,9 @@ Pauses of the reactor while messages flow on many channels.
     python -m benchmarks.pauses                        10,000 channels, 200,000 messages
     python -m benchmarks.pauses --channels 1000 --messages 20000
 
-It prints the longest run of Python's garbage collector in each generation, in processor time, so
-that other programs do not count; and the longest hold of the reactor, which is wall time.
+It prints how often Python's garbage collector ran in each generation, and its longest run in
+processor time, so that other programs do not count; and the longest hold of the reactor, which is
+wall time.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ ROUTES = (
 
 class CollectorRuns:
     """
-    The longest run of the collector in each generation.
+    The runs of the collector.
 
     Attributes:
-        longest: seconds of processor time by generation.
+        runs: by generation, how many, and the seconds of processor time of the longest one.
     """
 
     def __init__(self) -> None:
-        self.longest: dict[int, float] = {}
+        self.runs: dict[int, tuple[int, float]] = {}
         self._began = 0.0
         gc.callbacks.append(self._on_run)
 
@@ -57,15 +58,15 @@ class CollectorRuns:
         if phase == "start":
             self._began = now
         else:
-            known = self.longest.get(info["generation"], 0.0)
-            self.longest[info["generation"]] = max(known, now - self._began)
+            count, longest = self.runs.get(info["generation"], (0, 0.0))
+            self.runs[info["generation"]] = count + 1, max(longest, now - self._began)
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
 class ReportCollector:
     """
-    Answer with the longest runs of the collector since the request before.
+    Answer with the runs of the collector since the request before.
 
     Args:
         context: of the daemon.
@@ -76,8 +77,8 @@ class ReportCollector:
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        runs = self.context.shared.get(CollectorRuns, CollectorRuns)
-        found, runs.longest = runs.longest, {}
+        collector = self.context.shared.get(CollectorRuns, CollectorRuns)
+        found, collector.runs = collector.runs, {}
         exchange.answer(200, json.dumps(found).encode(), "application/json")
 
 
@@ -156,8 +157,9 @@ def main(arguments: Sequence[str]) -> None:
     finally:
         daemon.terminate()
         daemon.wait()
-    for generation, seconds in sorted(runs.items()):
-        print(f"longest collection of generation {generation}  {seconds * 1e3:6.1f} ms of CPU")
+    for generation, (count, seconds) in sorted(runs.items()):
+        name = f"generation {generation}: {count} collections, longest"
+        print(f"{name:38}{seconds * 1e3:6.1f} ms of CPU")
     held = stats["process"]["longest_hold_seconds"]
     print(f"longest hold of the reactor           {held * 1e3:6.1f} ms")
 
