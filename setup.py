@@ -120,6 +120,7 @@ setup(
             "mypy==2.4.*",
             "mypy-zope==1.0.17",  # must match mypy
             "ruff==0.17.*",
+            "vulture==2.*",
         ],
     },
     keywords="realtime push sse eventsource websocket socket.io long-polling pubsub twisted",

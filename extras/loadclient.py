@@ -171,7 +171,6 @@ class Run:
         self._screen = screen
         self._terminal = screen.isatty()
         self._began = reactor.seconds()
-        self._processor = time.process_time()
         self._measured = 0.0  # seconds, without connecting
         self._busy = 0.0
 

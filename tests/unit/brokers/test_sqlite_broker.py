@@ -846,7 +846,6 @@ class Client:
         self.got: list[tuple[Position, bytes]] = []
         self.line: FakeTransport | None = None
         self.forgiven: set[bytes] = set()  # a gap may have them
-        self.published_before = 0  # messages published before it first came
 
     def connect(self, context: DurableNode, published: list[tuple[str, bytes]]) -> None:
         if self.line is None:

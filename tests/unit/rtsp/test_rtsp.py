@@ -442,11 +442,6 @@ def test_a_session_lasts_as_long_as_its_client_sends(method: str) -> None:
     assert not player.open
 
 
-def keyed_place() -> RtspPlace:
-    place = RtspPlace("^/cam$ rtsp:cam,view_key=see")
-    return place
-
-
 def answered(challenge: str, method: str, password: bytes, qop: str = "", uri: str = URL) -> str:
     """
     Return Digest credentials for a challenge.
