@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.real.conftest import PATIENCE, TWISTD, Browser, Serve, Server, free_port, require
+import pytest
+
+from tests.real.conftest import PATIENCE, PAUSE, TWISTD, Browser, Serve, Server, free_port, require
 from tests.real.redis_server import redis
 
 __all__ = ["redis"]  # a fixture
@@ -133,6 +135,59 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-App", "yes")])
     return [body]
 """
+# Both ways by which applications hand over, and lines that need none. The dialogue was recorded on
+# uWSGI 2.0.31 of PyPI with the plugin sse_offload, built by `uwsgi --build-plugin` of
+# github.com/unbit/uwsgi-sse-offload at e9d71a6, which no package has: what each response was when
+# redis had published MESSAGES on `clock`, once it was subscribed there. The types differ:
+# an EventSource fails with `event/stream`, and ours is always text/event-stream.
+CHOSEN_INI = """\
+[uwsgi]
+plugin = python
+plugin = sse_offload
+http-socket = 127.0.0.1:{port}
+static-map = /clock=clock.html
+wsgi-file = chosen.py
+route = ^/route$ sse:clock
+route = ^/keys/(\\w+)$ sse:subscribe=$1
+pull-header = X-SSE-Channel X_SSE_CHANNEL
+collect-header = Content-Type RESPONSE_TYPE
+final-route-if = equal:${{RESPONSE_TYPE}};event/stream sse:${{X_SSE_CHANNEL}}
+final-route-if-not = empty:${{X-SSE-OFFLOAD}} sse:${{X-SSE-OFFLOAD}}
+offload-threads = 1
+"""
+CHOSEN_PY = """\
+import uwsgi
+
+CHANNEL = ("X-SSE-Channel", "clock")
+
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path.startswith("/variable"):
+        uwsgi.add_var("X-SSE-OFFLOAD", "clock")
+        if path == "/variable/headers":
+            start_response("200 OK", [("Content-Type", "text/event-stream"), ("Foo", "Bar")])
+        return []
+    if path == "/header":
+        start_response("200 OK", [("Content-Type", "event/stream"), CHANNEL, ("Foo", "Bar")])
+        return [b"data: first\\n\\n"]
+    start_response("200 OK", [("Content-Type", "text/plain"), CHANNEL])
+    return [b"plain"]
+"""
+MESSAGES = ("1", "two\nlines", "a: b\n")
+_EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+_DATA = b"data: 1\n\ndata: two\ndata: lines\n\ndata: a: b\ndata: \n\n"
+DIALOGUE = {
+    "/clock": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\npage\n",
+    "/route": _EVENTS + b"Cache-Control: no-cache\r\n\r\n" + _DATA,
+    "/route?x=y": _EVENTS + b"Cache-Control: no-cache\r\n\r\n" + _DATA,
+    "/keys/clock": _EVENTS + b"Cache-Control: no-cache\r\n\r\n" + _DATA,
+    "/variable": _EVENTS + b"Cache-Control: no-cache\r\n\r\n" + _DATA,
+    "/variable/headers": _EVENTS + b"Foo: Bar\r\n\r\n" + _DATA,
+    "/header": b"HTTP/1.1 200 OK\r\nContent-Type: event/stream\r\nFoo: Bar\r\n\r\ndata: first\n\n"
+    + _DATA,
+    "/plain": b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nplain",
+}
 REQUESTS: list[tuple[str, str, dict[str, str]]] = [
     ("GET", "/", {}),
     ("GET", "/?a=needle&b=x", {}),
@@ -300,6 +355,61 @@ def test_the_same_lines_on_uwsgi_itself(serve: Serve, tmp_path: Path) -> None:
     for request, their, our in zip(REQUESTS, theirs, ours, strict=True):
         assert our == their, request
     assert {each["status"] for each in ours} == {200, 301, 302, 403, 405, 410}
+
+
+@pytest.mark.parametrize("path", DIALOGUE)
+def test_the_same_file_as_on_uwsgi_with_its_plugin(
+    path: str, serve: Serve, redis: Server, tmp_path: Path
+) -> None:
+    """
+    A client gets what uWSGI with the plugin sse_offload sends with the same file: the status, the
+    headers of the application and no others of it, and the messages of redis.
+    """
+    (tmp_path / "chosen.py").write_text(CHOSEN_PY)
+    (tmp_path / "clock.html").write_text("page\n")
+    options = ("--broker=redis", f"--redis-port={redis.port}")
+    server = start_uwsgi_file(serve, CHOSEN_INI, tmp_path, free_port(), *options)
+    while "is connected" not in server.log:
+        time.sleep(PAUSE)
+    head, _, body = DIALOGUE[path].partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    theirs = dict(line.split(": ") for line in lines)
+    with connected(server.port) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert f"HTTP/1.1 {response.status} {response.reason}" == status
+        assert {"Foo", "X-SSE-Channel"} & set(response.headers) == {"Foo"} & set(theirs)
+        kind = theirs["Content-Type"].replace("event/stream", "text/event-stream")
+        assert response.headers.get_content_type() == kind
+        if kind != "text/event-stream":
+            assert response.read() == body
+            return
+        assert "no-cache" in response.headers["Cache-Control"]
+        for message in MESSAGES:
+            publish = ["redis-cli", "-p", str(redis.port), "publish", "clock", message]
+            subprocess.run(publish, check=True, capture_output=True, timeout=PATIENCE)
+        assert dispatched(response, body.count(b"\n\n")) == events_of(body)
+
+
+def dispatched(response: http.client.HTTPResponse, count: int) -> list[str]:
+    """
+    Return the data of the first *count* events of a stream.
+    """
+    received = b""
+    while len(events := events_of(received)) < count:
+        line = response.readline()
+        assert line, received
+        received += line
+    return events
+
+
+def events_of(stream: bytes) -> list[str]:
+    """
+    Return the data of the events in a part of a stream, as an EventSource dispatches them.
+    """
+    blocks = stream.decode().split("\n\n")[:-1]
+    lines = [[line[6:] for line in block.split("\n") if line[:6] == "data: "] for block in blocks]
+    return ["\n".join(data) for data in lines if data]
 
 
 def _first_words(program: str) -> str:
