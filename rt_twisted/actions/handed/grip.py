@@ -14,7 +14,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.grip.hold import EVENT_STREAM, HeldRequest, answer, hold_response
 from rt_twisted.actions.grip.not_followed import log_not_followed
 from rt_twisted.actions.handed.headers import header, passed_headers
-from rt_twisted.actions.handed.problems import check_name, unusable
+from rt_twisted.actions.handed.problems import check_name, log_cut, unusable
 from rt_twisted.actions.handover import HandedBody, HandedResponse
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.eventsource import whole_events
@@ -76,7 +76,10 @@ class GripRequest:
             raise unusable(exchange, f"the response that is held {_CUT}")
         elif coded:
             response = replace(response, body=b"")
-        elif not received.complete and is_events:
+        elif not received.complete and not is_events:
+            raise unusable(exchange, f"the beginning of the stream has 64 KiB, {_CUT}")
+        elif not received.complete:
+            log_cut(self.context)
             response = replace(response, body=whole_events(body, complete=False))
         if hold is None or not hold.channels:
             answer(exchange, response)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.log_once import LogOnce
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
 
@@ -24,6 +25,16 @@ def unusable(exchange: IExchange, reason: str) -> HttpError:
         reason=reason,
     )
     return HttpError(502, "the response of the application cannot be used")
+
+
+def log_cut(context: ActionContext) -> None:
+    """
+    Log once that events of an application are discarded, as its body did not end in time.
+    """
+    context.shared.get(LogOnce, LogOnce).warn(
+        "the application hands a connection over by a text/event-stream whose body does not end: "
+        "whole events of its first 64 KiB, and of its first second, are sent, and no others"
+    )
 
 
 def check_name(context: ActionContext, exchange: IExchange, name: str) -> None:

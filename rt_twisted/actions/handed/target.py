@@ -16,7 +16,7 @@ from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.access.questions import UnusableAnswer
 from rt_twisted.actions.granting import granted
 from rt_twisted.actions.handed.headers import Headers, granted_by, header, passed_to_stream
-from rt_twisted.actions.handed.problems import check_name, unusable
+from rt_twisted.actions.handed.problems import check_name, log_cut, unusable
 from rt_twisted.actions.handover import HandedResponse
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.subscriber_parameters import requested_channels
@@ -85,6 +85,8 @@ class HandedTarget:
         body = await response.read(MAX_BODY, BODY_SECONDS)
         if exchange.answered:  # the client has disconnected meanwhile
             raise ConnectionLost
+        if not body.complete:
+            log_cut(self.action.context)
         exchange.send_first(whole_events(body.data, body.complete))
         result: Any = self._act(exchange)
         if result is not None:

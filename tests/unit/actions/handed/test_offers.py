@@ -446,7 +446,11 @@ def test_of_a_body_that_breaks_off_whole_events_are_sent(grip: bool) -> None:
     front.respond(EVENTS, *headers, body=b'data: 1\n\ndata: {"balance": 1')
     front.app.complete = False
 
-    assert events(front.ask()) == ["1"]
+    with capturedLogs() as logged:
+        assert events(front.ask()) == ["1"]
+        assert events(front.ask()) == ["1"]
+    text = [eventAsText(event) for event in logged]
+    assert len([line for line in text if "whose body does not end" in line]) == 1
 
 
 @pytest.mark.parametrize("query", ["?history=20", ""])
@@ -655,11 +659,16 @@ def test_grip_response_that_is_too_large() -> None:
     [
         ((("grip-hold", "response"), ("grip-channel", "a")), b'{"balance": 1'),
         ((("content-type", "application/grip-instruct"),), b'{"response": {"body": "x"}}'),
+        (
+            (("grip-hold", "stream"), ("grip-channel", "a"), ("content-type", "text/plain")),
+            b"x" * 70_000,
+        ),
+        ((("grip-hold", "stream"), ("grip-channel", "a")), b"[op"),
     ],
 )
 def test_grip_response_that_breaks_off(headers: Headers, body: bytes) -> None:
     """
-    A response that is not complete is neither held nor sent: the client gets 502.
+    A response that is not complete is neither held nor sent as if it were: the client gets 502.
     """
     front = Front(grip=True).respond(*headers, body=body)
     front.app.complete = False
