@@ -1,9 +1,9 @@
 """
-`python -m benchmarks.expiry`: how long others wait while many tokens end in the same second.
+`python -m benchmarks.expiry`: how long others wait while many tokens end in the same second, or
+are revoked at once.
 
 Each client holds an event stream, with a token of its own. The probe is another process, which
-sends requests on one connection; its longest waits are those before the first stream ends, and
-from then on.
+sends requests on one connection.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from tempfile import TemporaryFile
 
 import jwt
@@ -47,7 +48,7 @@ def join(port: int, count: int, expires: float) -> list[socket.socket]:
     """
     clients = []
     for number in range(count):
-        claims = {"sub": f"u{number}", "channels": ["news"], "exp": expires}
+        claims = {"sub": "mia", "jti": str(number), "channels": ["news"], "exp": expires}
         head = f"Authorization: Bearer {jwt.encode(claims, SECRET)}\r\n"
         client = socket.create_connection(("127.0.0.1", port))
         client.sendall(f"GET / HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode())
@@ -77,6 +78,15 @@ def read_to_end(clients: list[socket.socket], until: float) -> list[float]:
     return ended
 
 
+def revoke(port: int) -> None:
+    """
+    Revoke the tokens of all clients.
+    """
+    headers = {"Authorization": f"Bearer {SECRET}"}
+    url = f"http://127.0.0.1:{port}/admin/revoke"
+    urllib.request.urlopen(urllib.request.Request(url, b'{"sub": "mia"}', headers)).close()
+
+
 SECRET = secrets.token_hex(32)
 
 
@@ -89,28 +99,37 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--clients", type=int, default=10_000)
+    parser.add_argument("--revoke", action="store_true", help="before the tokens end")
     given = parser.parse_args()
     if raise_file_limit() < given.clients + 100:
         raise SetupError("the limit of open files is too low")
     port = free_port()
-    options = ("--allow=token", f"--token-key={SECRET}", "--token-leeway=0s")
+    options = ("--allow=token", f"--token-key={SECRET}", "--token-leeway=0s",
+               f"--admin-key={SECRET}")  # fmt: skip
     with running(daemon(port, *options), port) as server:
         expires = time.time() + _NOTICE + 5 + _JOINING * given.clients
-        clients = join(port, given.clients, expires)
+        clients = join(port, given.clients, expires + 3600 * given.revoke)
         quiet = time.time()
+        if given.revoke:
+            expires = quiet + 10
         command = (sys.executable, "-c", _PROBE, str(port), str(expires + 2))
         with (
             TemporaryFile("w+") as lines,  # a pipe would be full before the end
             subprocess.Popen(command, stdout=lines) as probe,
         ):
             before = times(server.pid).ran
+            if given.revoke:
+                time.sleep(5)
+                revoke(port)
             ended = read_to_end(clients, expires + 2)
             used = times(server.pid).ran - before
             probe.wait()
             lines.seek(0)
             waits = [tuple(map(float, line.split())) for line in lines]
-    noticed = expires - _NOTICE - 1
     first = min(ended)
+    noticed = min(first, expires - _NOTICE - 1)
+    if given.revoke:
+        noticed = first
     periods = {
         "before the notices": [wait for at, wait in waits if quiet + 1 < at < noticed],
         "while clients are notified": [wait for at, wait in waits if noticed <= at < first],
@@ -118,10 +137,13 @@ def main() -> int:
     }
     print("| another client's requests | longest wait, ms | 99.9 % | requests |")
     print("| --- | --- | --- | --- |")
-    for name, found in periods.items():
+    for name, found in ((name, found) for name, found in periods.items() if found):
         ranked = sorted(found)
         most, high = ranked[-1] * 1e3, ranked[int(len(ranked) * 0.999)] * 1e3
         print(f"| {name} | {most:.1f} | {high:.1f} | {len(ranked)} |")
+    if given.revoke:
+        print(f"\n{len(ended)} of {given.clients} streams ended in {max(ended) - first:.2f} s.")
+        return 0
     print(f"\n{len(ended)} of {given.clients} streams ended {expires - max(ended):.2f} s to "
           f"{expires - first:.2f} s before their tokens; "
           f"{used / given.clients * 1e6:.0f} us of CPU for each notice and end.")  # fmt: skip
