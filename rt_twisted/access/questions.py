@@ -162,8 +162,7 @@ def read_answer(
         UnusableAnswer: it decides nothing.
     """
     status = response.status
-    cookies = tuple([value for name, value in response.headers if name == "set-cookie"])
-    headers = _read_headers(response)
+    cookies, headers = _read_headers(response)
     fresh, stale = _kept(headers.get("cache-control", ""))
     if cookies:  # they are one client's
         fresh = stale = 0.0
@@ -213,22 +212,26 @@ def check_channels(grant: Grant, check: Callable[[Any], object]) -> None:
             raise UnusableAnswer(f"it names a channel that cannot exist: {error.reason}") from None
 
 
-def _read_headers(response: UpstreamResponse) -> dict[str, str]:
+def _read_headers(response: UpstreamResponse) -> tuple[tuple[str, ...], dict[str, str]]:
     """
-    Return the headers of a decision by name; the values of one name are joined.
+    Return the cookies that a decision sets, and its headers by name; the values of one name are
+    joined.
 
     Raises:
         UnusableAnswer: they name two clients.
     """
     headers: dict[str, str] = {}
+    cookies: list[str] = []
     for name, value in response.headers:
-        if name in _READ:
+        if name == "set-cookie":
+            cookies.append(value)
+        elif name in _READ:
             if name in headers:
                 if name == "x-user" and 200 <= response.status < 300:
                     raise UnusableAnswer("it has two X-User headers")
                 value = f"{headers[name]}, {value}"
             headers[name] = value
-    return headers
+    return tuple(cookies), headers
 
 
 def _read_grant(question: Question, headers: dict[str, str], body: bytes, now: float) -> Grant:

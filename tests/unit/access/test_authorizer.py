@@ -11,15 +11,19 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import provider
 
 from rt_twisted.access.authorizer import FAILURES, MAX_ANSWER_BYTES, MAX_WAITING, RETRY, Authorizer
+from rt_twisted.access.grants import Grant
 from rt_twisted.access.questions import (
     PUBLISH,
     SUBSCRIBE,
     AppAnswer,
     Question,
     UnusableAnswer,
+    check_channels,
     read_answer,
 )
 from rt_twisted.codecs.http_url import HttpUrl
@@ -28,6 +32,7 @@ from rt_twisted.http.client_exchange import ClientExchange, ResponseReceiver
 from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.hub.admission import Admission
 from rt_twisted.model.errors import HttpError
+from tests.defaults import make_channel_names
 
 NOW = 1_000_000.0
 URL = HttpUrl.parse("http://127.0.0.1:8000/may")
@@ -610,6 +615,32 @@ def test_large_answers_are_bounded_in_sum() -> None:
         asking.client.respond(403, b"x" * 8192, cache_control="max-age=300")
         refused = max(refused, len(asking.authorizer._answers))
     assert refused < MAX_ANSWER_BYTES / 8192
+
+
+def test_a_channel_that_cannot_exist_is_logged() -> None:
+    """
+    With its name, and the URL that has named it; no more than once in ten seconds.
+    """
+    asking = Asking()
+    lines: list[str] = []
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        asking.ask("a")
+        asking.client.respond(204, x_channels="news, a b")
+        grant = Grant(channels=("news", "a b"))
+        with pytest.raises(UnusableAnswer, match="'a b'") as caught:
+            check_channels(grant, make_channel_names().check)
+        for _ in range(3):
+            assert asking.authorizer.unusable(str(caught.value)).status == 503
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    [line] = [line for line in lines if "asking" in line]
+    assert str(URL) in line and "'a b'" in line
 
 
 def test_answers_about_two_clients_decide_nothing() -> None:

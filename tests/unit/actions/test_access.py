@@ -271,12 +271,14 @@ def test_a_revoked_cookie_is_ignored() -> None:
 
 def test_two_bearer_headers_are_refused(daemon: Daemon) -> None:
     """
-    A request with two tokens is refused, as neither of them has precedence.
+    A request with two tokens is refused, as neither of them has precedence; not even a cookie
+    counts then.
     """
     good = token(channels=["a"])
-    two = f"Authorization: Bearer {good}\r\n"
+    two = f"Authorization: Bearer {good}\r\nCookie: t={good}\r\n"
 
-    assert status_of(daemon.get("/sse", good, two)) in (400, 401)
+    assert status_of(daemon.get("/sse", good, two)) == 401
+    assert daemon.publish("/say/7", token(publish=["room-7"]), two) == 401
 
 
 def test_expired_token_is_refused(daemon: Daemon) -> None:
