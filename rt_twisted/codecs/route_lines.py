@@ -37,6 +37,8 @@ _TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, 5.6.2
 _ANY = re.compile("")
 # Actions whose arguments may have blanks, so that a word in front may be no method.
 _WITH_BLANKS = re.compile(r"(?:break|return|redirect|log|add|del|rem)[\w-]*:")
+_PASSWORD = re.compile(r"(password|view_key)=(?:\\.|[^,\\])*")
+_URL_LOGIN = re.compile(r"://[^,]*@")
 
 
 class Chain(Enum):
@@ -318,3 +320,10 @@ _PARSERS: Mapping[LineWord, Callable[[LineWord, Chain, str], RouteLine]] = {
     LineWord.COLLECT: _parse_header,
     LineWord.PULL: _parse_header,
 }
+
+
+def mask_secrets(text: str) -> str:
+    """
+    Return a route line, or a part of it, without passwords.
+    """
+    return _URL_LOGIN.sub("://***@", _PASSWORD.sub(r"\1=***", text))

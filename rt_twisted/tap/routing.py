@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from rt_twisted.actions.chain import RouteEntry, RouteJump
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.codecs.route_lines import BUILT_IN, parse_line, split_word
-from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry, parse_later, parse_route
+from rt_twisted.codecs.route_lines import BUILT_IN, mask_secrets, parse_line, split_word
+from rt_twisted.routes import DEFAULT, parse_entry, parse_later, parse_route
 from rt_twisted.tap.first_use import loads_all
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.setting_errors import error_at, setting_error

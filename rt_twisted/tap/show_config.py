@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from rt_twisted.routes import mask_secrets
+from rt_twisted.codecs.route_lines import mask_secrets
 from rt_twisted.tap import values
 from rt_twisted.tap.log_filter import printable
 from rt_twisted.tap.setting_values import GivenValue

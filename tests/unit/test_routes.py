@@ -17,6 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
 from rt_twisted.access.grip_key import GripKey
+from rt_twisted.actions.build_action import split_arguments
 from rt_twisted.actions.chain import MAX_KNOWN, MAX_KNOWN_PATH
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
@@ -28,6 +29,7 @@ from rt_twisted.actions.template import Template
 from rt_twisted.actions.wsgi.action import WsgiAction
 from rt_twisted.brokers.interfaces import ICopying
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.codecs.route_lines import mask_secrets
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.registry import FurtherHub, HubRegistry
@@ -37,9 +39,7 @@ from rt_twisted.routes import (
     DEFAULT,
     WORDS,
     Routes,
-    mask_secrets,
     parse_route,
-    split_arguments,
 )
 from tests.contracts.actions import check_action
 from tests.defaults import make_context, make_hub

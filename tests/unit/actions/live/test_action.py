@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from rt_twisted.codecs.route_lines import mask_secrets
 from rt_twisted.media.unit import Head, Kind, Track, Unit, write
 from rt_twisted.model.message import Draft
-from rt_twisted.routes import mask_secrets, parse_route
+from rt_twisted.routes import parse_route
 from tests.unit.http.clients import Caller, Place, get
 
 ROUTES = ("^/cam.webm$ webm:subscribe=cam,wait=3", "^/cam.mp4$ mp4:subscribe=cam,wait=3")
