@@ -15,12 +15,13 @@ from urllib.request import urlopen
 import pytest
 
 from tests.real.conftest import PATIENCE, Serve, Server, free_port, require
-from tests.real.media_programs import AUDIO, VIDEO, Packet
+from tests.real.media_programs import Packet, encode
 
 VP8 = ("-c:v", "libvpx", "-b:v", "300k", "-deadline", "realtime", "-cpu-used", "8")
 STREAM = (*VP8, "-g", "50", "-c:a", "libopus")  # a keyframe each two seconds
 ROUTES = ("--route=GET ^/cam.webm$ webm:cam", "--route=^/cam.webm$ istream:cam")
 QUICK = ("--live-timeout=8", "--live-grace=2")  # ffmpeg sends a cluster at a time, each two seconds
+LONGEST = 60.0  # seconds that `camera` can publish
 STATS = "--route=^/stats$ stats:full"
 
 Camera = Callable[..., "subprocess.Popen[bytes]"]
@@ -64,14 +65,20 @@ def rtsp_camera(serve: Serve) -> tuple[Server, str]:
 
 
 @pytest.fixture
-def camera(start: Camera) -> Camera:
+def camera(start: Camera, tmp_path_factory: pytest.TempPathFactory) -> Camera:
     """
-    Publishes a test picture and a tone to a URL in real time, for some seconds.
+    Publishes a test picture and a tone to a URL in real time, for up to a minute.
+
+    They are encoded once: on a busy machine, encoding takes longer than the pictures last.
     """
+    film = tmp_path_factory.getbasetemp() / "film.webm"
+    if not film.exists():
+        encode(film, *STREAM, seconds=LONGEST)
 
     def run(url: str, seconds: float, *options: str) -> subprocess.Popen[bytes]:
-        encoded = (*VIDEO, *AUDIO, "-t", str(seconds), *STREAM, "-f", "webm", *options)
-        return start("ffmpeg", "ffmpeg", "-v", "error", "-re", *encoded, "-method", "PUT", url)
+        assert seconds <= LONGEST
+        stream = ("-re", "-i", film, "-t", str(seconds), "-c", "copy", "-f", "webm", *options)
+        return start("ffmpeg", "ffmpeg", "-v", "error", *stream, "-method", "PUT", url)
 
     return run
 
