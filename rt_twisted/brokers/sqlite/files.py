@@ -18,6 +18,8 @@ from rt_twisted.brokers.sqlite.database import APPLICATION_ID, UnusableStore, co
 SOUND, LOSSY = b" ", b"!"  # the lock file's byte
 MAGIC = b"SQLite format 3\0"  # sqlite.org/fileformat2.html, 1.3
 HEADER_SIZE = 100  # bytes of the header of a database
+PAGE_HEADER_SIZE = 8  # bytes of that of its first page, the root of the table of tables; 1.6
+LEAF = b"\x0d"  # the type of that page, as long as there are few tables
 WAL_HEADER_SIZE, FRAME_HEADER_SIZE = 32, 24  # bytes; 4.1
 PARTS = ("", "-wal", "-shm")  # of a database that is open
 
@@ -191,7 +193,8 @@ def check_ownership(path: str) -> None:
     Check that the file is one of ours, or does not exist yet.
 
     Only a file that was ours may be moved aside when it is damaged. Its header shows it,
-    or a lock file beside it that is not empty.
+    or a lock file beside it that is not empty. A database without tables counts as one of ours:
+    a daemon that is killed while it makes the file leaves that.
 
     Raises:
         UnusableStore: it belongs to another program, or is a folder or a device.
@@ -204,13 +207,15 @@ def check_ownership(path: str) -> None:
             return
         with open(path, "rb") as file:
             header = file.read(HEADER_SIZE)
+            page_header = file.read(PAGE_HEADER_SIZE)
     except FileNotFoundError:
         return
     except OSError as error:
         raise UnusableStore(f"the history file {path} cannot be used: {error.strerror}") from None
     application = int.from_bytes(header[68:72])
     # The header has no number until it is copied from the write-ahead log.
-    pending = application == 0 and _size(f"{path}-wal")
+    no_tables = page_header[:1] == LEAF and page_header[3:5] == b"\0\0"  # its number of cells
+    pending = application == 0 and (no_tables or _size(f"{path}-wal"))
     if header[: len(MAGIC)] != MAGIC or not (application == APPLICATION_ID or pending):
         raise UnusableStore(
             f"the history file {path} cannot be used: it belongs to another program; "

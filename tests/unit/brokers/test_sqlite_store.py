@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -22,6 +23,7 @@ from rt_twisted.brokers.sqlite.database import (
     KeyUse,
     UnusableStore,
     is_damage,
+    prepare,
 )
 from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.model.message import After, Message, Newest, Position, Replay
@@ -355,6 +357,34 @@ def test_an_empty_file_is_a_new_one(desk: StoreFolder) -> None:
     desk.path.touch()
 
     assert desk.open().moved_to == ""
+
+
+def test_a_daemon_that_was_killed_while_it_made_the_file(tmp_path: Path) -> None:
+    """
+    What is there after each statement is one of our files, and becomes a whole one.
+    """
+    path = tmp_path / "log"
+    left: list[Path] = []
+
+    class Copied(sqlite3.Connection):
+        def execute(self, *args: Any) -> sqlite3.Cursor:
+            cursor = super().execute(*args)
+            left.append(tmp_path / f"log{len(left)}")
+            for each in tmp_path.glob("log*"):
+                _, dash, suffix = each.name.partition("-")
+                if each.name == f"log{dash}{suffix}":
+                    shutil.copy(each, f"{left[-1]}{dash}{suffix}")
+            return cursor
+
+    with closing(sqlite3.connect(path, isolation_level=None, factory=Copied)) as db:
+        prepare(db)
+    begun = [each for each in left if each.stat().st_size]
+    assert len(begun) > 10
+    for each in left:
+        desk = StoreFolder(each)
+        write(desk.open(), 1)
+        assert offsets(after(desk.journals[0], 0, "a")) == [1]
+        desk.close()
 
 
 def test_other_users_cannot_read_the_file(desk: StoreFolder) -> None:
