@@ -32,6 +32,7 @@ from tests.real.conftest import (
 from tests.real.live_programs import wait_for
 from tests.real.redis_server import redis
 from tests.real.test_proxies import serve_nginx
+from tests.real.test_websocket import open_files
 
 __all__ = ["redis"]  # a fixture
 
@@ -278,18 +279,32 @@ def test_uppy_uploads_from_another_origin(
         assert (folder / name).read_bytes() == b"\x07" * 1_000_000
 
 
-@pytest.mark.limit(120)
-def test_slow_uploads_delay_no_subscriber(daemon: StartDaemon, folder: Path) -> None:
+@pytest.fixture
+def many_files() -> Iterator[None]:
     """
-    300 uploads at a few bytes per second; messages arrive at once, and all uploads end well.
+    Descriptors for 1,300 connections of the test, and of its daemon.
+    """
+    with open_files(3000):
+        yield
+
+
+@pytest.mark.limit(120)
+def test_slow_uploads_delay_no_subscriber(
+    many_files: None, daemon: StartDaemon, folder: Path
+) -> None:
+    """
+    300 uploads at a few bytes per second beside 1,000 subscribers: each message reaches all of
+    them before the uploads go on, and all uploads end well.
     """
     routes = ("--route=^/$ sse", "--route=^/publish$ publish")
     server = daemon(f"--route=^/upload upload:{folder}", *routes)
-    reader = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
-    reader.sendall(b"GET /?channels=news HTTP/1.1\r\nHost: x\r\n\r\n")
+    address = ("127.0.0.1", server.port)
+    readers = [socket.create_connection(address, PATIENCE) for _ in range(1000)]
+    for reader in readers:
+        reader.sendall(b"GET /?channels=news HTTP/1.1\r\nHost: x\r\n\r\n")
     clients = []
     for number in range(300):
-        client = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+        client = socket.create_connection(address, PATIENCE)
         head = f"PUT /upload/{number} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n"
         client.sendall(head.encode())
         clients.append(client)
@@ -297,13 +312,16 @@ def test_slow_uploads_delay_no_subscriber(daemon: StartDaemon, folder: Path) -> 
         for client in clients:
             client.sendall(b"ab")
         curl("-d", f"channel=news&message=number-{step}", f"{server.url}/publish")
-        received = b""
-        while b"number-%d" % step not in received:
-            received += reader.recv(65536)
+        for reader in readers:
+            received = b""
+            while b"number-%d" % step not in received:
+                piece = reader.recv(65536)
+                assert piece, "a subscriber was disconnected"
+                received += piece
     for client in clients:
         assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
-        client.close()
-    reader.close()
+    for connection in (*clients, *readers):
+        connection.close()
 
     files = list(folder.iterdir())
     assert len(files) == 300
