@@ -109,11 +109,14 @@ class SseAction:
         start = requested_start(exchange, query, self.history, has_ids, match.start)
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
             return self._poll(exchange, names, start)
-        limit = requested_number(query, "evs_buffer_size_limit") or 0
+        limit = 0
+        if "evs_buffer_size_limit" in query:
+            limit = requested_number(query, "evs_buffer_size_limit") or 0
         retry = context.retry if self.retry is None else self.retry
         padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
+        wants_json = self.ids and self.word == "sse" and query.get("format") == ["json"]
         format = build_format(
-            "sse-json" if query and self._wants_json(query) else self.word,
+            "sse-json" if wants_json else self.word,
             exchange.framed,
             retry=retry,
             padding=PADDING if padded else 0,
@@ -127,9 +130,6 @@ class SseAction:
         if self.subscribe or "text/html" not in (exchange.header("accept") or ""):
             return False
         return not requested_channels(query)
-
-    def _wants_json(self, query: Mapping[str, list[str]]) -> bool:
-        return self.ids and self.word == "sse" and query.get("format") == ["json"]
 
     def _poll(self, exchange: IExchange, names: Sequence[Selector], start: Since | None) -> object:
         """

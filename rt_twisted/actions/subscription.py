@@ -64,7 +64,8 @@ def open_stream(
             opened.transport, format, context.hub, backlog_limits, address, limit
         )
         context.hub.join(subscriber, channels, start, opened.head, entry=opened.entry)
-        end_with_grant(context, subscriber, grant)
+        if grant is not ANYONE:
+            end_with_grant(context, subscriber, grant)
 
     return when_admitted(context, exchange, join, channels)
 

@@ -44,7 +44,8 @@ class Chunked:
         return [chunk(item) if isinstance(item, bytes) else item for item in items]
 
     def encode(self, message: Message) -> bytes:
-        return chunk(self.inner.encode(message))
+        frame = self.inner.encode(message)
+        return b"%x\r\n%s\r\n" % (len(frame), frame) if frame else b""  # as `chunk`
 
     def cursor(self, position: Position) -> bytes:
         return chunk(self.inner.cursor(position))

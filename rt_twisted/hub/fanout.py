@@ -326,9 +326,11 @@ def _deliver(frames: Iterator[Frame]) -> Iterator[None]:
         if not subscribers:
             yield
             continue
-        size = len(subscribers)
-        for first in range(0, size, CHUNK_SIZE):
-            chunk = subscribers[first : first + CHUNK_SIZE] if size > CHUNK_SIZE else subscribers
+        chunks: Iterable[tuple[Subscriber, ...]] = (subscribers,)
+        if len(subscribers) > CHUNK_SIZE:
+            starts = range(0, len(subscribers), CHUNK_SIZE)
+            chunks = [subscribers[first : first + CHUNK_SIZE] for first in starts]
+        for chunk in chunks:
             try:
                 broadcast(chunk, frame)
             except Exception:

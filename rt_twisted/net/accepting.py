@@ -84,14 +84,14 @@ class QuickAcceptor:
                 self._accept_by_twisted()
                 return
             try:
-                crowded = port.sessionno - before >= FEW or self._newcomers.waiting
-                self._begin(socket.socket(family, kind, fileno=descriptor), peer, crowded)
+                many = port.sessionno - before >= FEW
+                self._begin(socket.socket(family, kind, fileno=descriptor), peer, many)
             except Exception:
                 _log.failure("while a connection begins")
             if seconds() > until or port.disconnecting:
                 return
 
-    def _begin(self, accepted: socket.socket, peer: Any, crowded: bool) -> None:
+    def _begin(self, accepted: socket.socket, peer: Any, many: bool) -> None:
         port = self._port
         address: IPv4Address | IPv6Address | None = None
         if len(peer) == 2:
@@ -109,7 +109,7 @@ class QuickAcceptor:
         number = port.sessionno
         port.sessionno = number + 1
         data = _read(accepted)
-        waits = crowded and data is None
+        waits = data is None and (many or self._newcomers.waiting)
         transport = QuickServer(accepted, protocol, peer, port, number, port.reactor, not waits)
         if waits:
             self._newcomers.add(transport)

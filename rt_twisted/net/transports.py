@@ -50,7 +50,7 @@ def replace_protocol(transport: Any, protocol: IProtocol) -> None:
         transport.wrappedProtocol = protocol
     else:
         transport.protocol = protocol
-        if hasattr(transport, "repstr"):
+        if "repstr" in getattr(transport, "__dict__", ()):
             # Not in an interface: two strings of 80 bytes for each connection, which name its
             # first protocol. Every connection of a protocol shares one instead.
             transport.logstr = transport.repstr = type(protocol).__name__
