@@ -17,7 +17,8 @@ from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.revocations import Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
-from rt_twisted.actions.admin.bus import RESEND, AdminBus
+from rt_twisted.actions.admin.bus import AdminBus
+from rt_twisted.actions.admin.revocation_replication import RESEND
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.codecs.json_steps import list_to_json
