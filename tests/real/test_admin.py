@@ -1,23 +1,20 @@
 """
-The admin API over worker processes, nodes and restarts; and applications that are asked.
+The admin API over worker processes, nodes and restarts.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
 import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.real.conftest import PATIENCE, ROOT, Server, StartDaemon, free_port
+from tests.real.conftest import PATIENCE, Server, StartDaemon
 from tests.real.rabbit import rabbit  # noqa: F401  # a fixture
 from tests.real.redis_server import redis  # noqa: F401  # a fixture
 from tests.real.test_access import SECRET, request, token
@@ -209,127 +206,3 @@ def _publish(port: int, text: str) -> None:
 def _history(port: int) -> list[str]:
     messages = ask(port, "GET", "channels/news/history?since=all")["messages"]
     return [one["data"] for one in messages]
-
-
-def block(name: str) -> str:
-    """
-    Return the code of docs/access.md that begins with the comment *name*.
-    """
-    text = (ROOT / "docs" / "access.md").read_text()
-    found = re.search(rf"^```python\n({re.escape(name)}\n.*?)^```$", text, re.M | re.S)
-    assert found is not None
-    return found[1]
-
-
-FLASK_LOGIN = """
-
-@app.get("/login")
-def login():
-    session["user"] = "mia"
-    return "in"
-"""
-DJANGO = """
-import sys
-from types import SimpleNamespace
-from wsgiref.simple_server import make_server
-from django.conf import settings
-from django.core.wsgi import get_wsgi_application
-from django.urls import path
-import views
-
-def users(get_response):
-    def middleware(request):
-        name = request.COOKIES.get("session", "")
-        request.user = SimpleNamespace(is_authenticated=bool(name), pk=name)
-        return get_response(request)
-    return middleware
-
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x",
-                   MIDDLEWARE=["__main__.users"])
-urlpatterns = [path("realtime/may", views.may)]
-make_server("127.0.0.1", int(sys.argv[1]), get_wsgi_application()).serve_forever()
-"""
-
-
-@pytest.fixture(params=["flask", "django"])
-def application(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, str]]:
-    """
-    Run an application of the documentation; yield its port, and the cookie of a user.
-    """
-    port = free_port()
-    if request.param == "flask":
-        (tmp_path / "may.py").write_text(block("# may.py") + FLASK_LOGIN)
-        command = ["-m", "flask", "--app", "may", "run", "-p", str(port)]
-    else:
-        (tmp_path / "views.py").write_text(block("# views.py: may"))
-        (tmp_path / "serve.py").write_text(DJANGO)
-        command = ["serve.py", str(port)]
-    with subprocess.Popen(
-        [sys.executable, *command], cwd=tmp_path, stderr=subprocess.DEVNULL,
-        env={"SECRET_KEY": "x" * 40, "PATH": "/usr/bin:/bin"},
-    ) as running:  # fmt: skip
-        try:
-            cookie = "session=mia"
-
-            def is_up() -> bool:
-                nonlocal cookie
-                try:
-                    path = "login" if request.param == "flask" else "realtime/may"
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}") as response:
-                        cookie = response.headers["Set-Cookie"].partition(";")[0]
-                except urllib.error.HTTPError:
-                    return True
-                except OSError:
-                    return False
-                return True
-
-            until(is_up)
-            yield port, cookie
-        finally:
-            running.kill()
-
-
-@pytest.mark.limit(60)
-def test_applications_of_the_documentation_are_asked(
-    daemon: StartDaemon, application: tuple[int, str]
-) -> None:
-    """
-    Flask and Django decide by their own sessions, and no client is admitted when they are gone.
-    """
-    port, cookie = application
-    may = f"http://127.0.0.1:{port}/realtime/may"
-    server = daemon("--allow=app", f"--authorize={may}")
-    given = ("-H", f"Cookie: {cookie}")
-    assert request(server.port, "/poll?channels=news,user-mia", "", *given) == 200
-    assert request(server.port, "/poll?channels=user-eve", "", *given) == 403
-    assert request(server.port, "/poll?channels=news") == 401
-    away = daemon("--allow=app", f"--authorize=http://127.0.0.1:{free_port()}/may")
-    assert request(away.port, "/poll?channels=news", "", *given) == 503
-
-
-def test_fastapi_of_the_documentation() -> None:
-    """
-    The same decisions, called as an ASGI server does.
-    """
-    names: dict[str, Any] = {}
-    exec(block("# may_fastapi.py"), names)
-
-    def status(channels: str, cookie: str) -> int:
-        sent: list[dict[str, Any]] = []
-        headers = [(b"x-channels", channels.encode()), (b"cookie", cookie.encode())]
-        scope = {"type": "http", "method": "GET", "path": "/realtime/may", "headers": headers,
-                 "query_string": b"", "http_version": "1.1", "scheme": "http",
-                 "server": ("a", 80), "root_path": ""}  # fmt: skip
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        asyncio.run(names["app"](scope, receive, send))
-        return int(sent[0]["status"])
-
-    assert status("news, user-mia", "user=mia") == 204
-    assert status("user-eve", "user=mia") == 403
-    assert status("news", "") == 401
