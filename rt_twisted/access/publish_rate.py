@@ -11,6 +11,7 @@ from math import ceil
 
 from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Key
+from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.model.errors import HttpError
 
 BURST = 2.0  # seconds' worth of messages that may come at once
@@ -70,4 +71,4 @@ def _publisher(permit: Key | Grant | None, address: str) -> Hashable | None:
         return permit.subject
     if isinstance(permit, Key) and permit.secret:
         return permit
-    return ("address", address) if address else None
+    return ("address", limit_key(address)) if address else None

@@ -28,7 +28,6 @@ class _Expiry:
     ends: float  # time of the end
     end: Callable[[], object] | None
     notified: bool = False
-    timer: IDelayedCall | None = None  # of a client whose end comes SOON
 
 
 class Expirations:
@@ -49,6 +48,7 @@ class Expirations:
         self._clock = clock
         self._uniform = uniform
         self._expiries: dict[Subscriber, _Expiry] = {}
+        self._timers: dict[Subscriber, IDelayedCall] = {}  # of those whose end comes SOON
         self._seconds: dict[int, set[Subscriber]] = {}  # the subscribers that are due in each
         self._checked = int(clock.seconds())
 
@@ -73,7 +73,7 @@ class Expirations:
         expiry = _Expiry(0, now + left, end)
         if 0 < left < SOON:
             self._expiries[subscriber] = expiry
-            expiry.timer = self._clock.callLater(left / 4, self._end_soon, subscriber, expiry)
+            self._end_later(left / 4, subscriber, expiry)
         else:
             self._schedule(subscriber, expiry, now + left - NOTICE)
 
@@ -122,10 +122,15 @@ class Expirations:
         self._schedule(subscriber, expiry, self._uniform(latest - min(SPREAD, left / 4), latest))
         self._write_notice(subscriber, left, position)
 
+    def _end_later(self, seconds: float, subscriber: Subscriber, expiry: _Expiry) -> None:
+        timer = self._clock.callLater(seconds, self._end_soon, subscriber, expiry)
+        self._timers[subscriber] = timer
+
     def _end_soon(self, subscriber: Subscriber, expiry: _Expiry) -> None:
         """
         Notify a client whose end comes SOON, then end it.
         """
+        del self._timers[subscriber]
         left = expiry.ends - self._clock.seconds()
         if expiry.notified or left <= 0:
             self.discard(subscriber)
@@ -133,7 +138,7 @@ class Expirations:
             return
         expiry.notified = True
         later = left * self._uniform(0.5, 0.8)
-        expiry.timer = self._clock.callLater(later, self._end_soon, subscriber, expiry)
+        self._end_later(later, subscriber, expiry)
         self._write_notice(subscriber, left, None)
 
     def _write_notice(self, subscriber: Subscriber, left: float, position: Position | None) -> None:
@@ -152,8 +157,9 @@ class Expirations:
         self._seconds.setdefault(expiry.due, set()).add(subscriber)
 
     def _unschedule(self, subscriber: Subscriber, expiry: _Expiry) -> None:
-        if expiry.timer is not None and expiry.timer.active():
-            expiry.timer.cancel()
+        timer = self._timers.pop(subscriber, None)
+        if timer is not None:
+            timer.cancel()
         due = self._seconds.get(expiry.due)
         if due is not None:
             due.discard(subscriber)

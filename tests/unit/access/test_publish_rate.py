@@ -51,6 +51,7 @@ def test_two_seconds_may_come_at_once() -> None:
         ((Key.of("one"), "a"), (Key.of("one"), "b"), (Key.of("two"), "a")),
         ((None, "a"), (Grant(), "a"), (None, "b")),
         ((Key.of(""), "a"), (None, "a"), (Key.of(""), "b")),
+        ((None, "2001:db8::1"), (None, "2001:db8::9:1"), (None, "2001:db8:0:1::1")),
     ],
 )
 def test_who_is_one_publisher(
@@ -59,7 +60,7 @@ def test_who_is_one_publisher(
     other: tuple[Key | Grant | None, str],
 ) -> None:
     """
-    A `sub`, whatever its connections; else a key; else an address.
+    A `sub`, whatever its connections; else a key; else an address, of IPv6 its network (/64).
     """
     limited = Limited(1)
     assert limited.passes(*first, 2)

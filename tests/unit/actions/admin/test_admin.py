@@ -141,6 +141,31 @@ def test_no_proxy_is_this_machine(proxies: tuple[str, ...], status: int) -> None
     assert read_answers(caller.written())[0].status == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ("", 200),
+        ("Origin: http://localhost\r\n", 200),
+        ("Origin: https://evil.example\r\n", 403),
+        ("Origin: null\r\n", 403),
+        ("Sec-Fetch-Site: cross-site\r\n", 403),
+        ("X-Forwarded-For: 192.0.2.7\r\n", 403),
+        ("Via: 1.1 proxy\r\n", 403),
+    ],
+)
+def test_no_page_administers_without_a_key(headers: str, status: int) -> None:
+    """
+    A browser on this machine sends requests of any page from its own address, by a form too.
+    """
+    node = AdminNode(keys=())
+    caller = Caller(node.server.server, "127.0.0.1")
+    head = f"POST /admin/disconnect HTTP/1.1\r\nHost: localhost\r\n{headers}"
+    caller.send(f"{head}Content-Type: text/plain\r\nContent-Length: 14\r\n\r\n".encode())
+    caller.send(b'{"sub": "mia"}')
+    node.server.turn()
+    assert read_answers(caller.written())[0].status == status
+
+
 def test_a_revocation_lasts_as_long_as_the_token_is_accepted() -> None:
     """
     Until `exp` and the leeway for clocks behind it.
