@@ -56,13 +56,14 @@ class MemoryBroker:
         return succeed(PublishResult(tuple(map(self._append, drafts))))
 
     def _append(self, draft: Draft) -> Position:
-        if draft.key is not None:
-            known = self._keys.find(draft.channel, draft.key, self._clock.seconds())
+        channel, key = draft.channel, draft.key
+        if key is not None:
+            known = self._keys.find(channel, key, self._clock.seconds())
             if known is not None:
                 return known
         self._offset += 1
         position = Position(self._epoch, self._offset)
-        if draft.key is not None:
-            self._keys.remember(draft.channel, draft.key, position, self._clock.seconds())
-        self._receiver.receive(Message(draft.channel, draft.data, position, draft.event))
+        if key is not None:
+            self._keys.remember(channel, key, position, self._clock.seconds())
+        self._receiver.receive(Message(channel, draft.data, position, draft.event))
         return position

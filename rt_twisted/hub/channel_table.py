@@ -131,13 +131,14 @@ class ChannelTable:
         Returns:
             The message's channel.
         """
-        channel = self.open(message.channel, now)
-        self._channels.move_to_end(message.channel)
+        name = message.channel
+        channel = self._channels.get(name) or self.open(name, now)
+        self._channels.move_to_end(name)
         channel.received_count += 1
         channel.last_position = message.position
         if channel.patterns:
             note_message(channel, message.position)
-        if mark is not _NO_MARK or (channel.live is not None and channel.name in self._live):
+        if mark is not _NO_MARK or (channel.live is not None and name in self._live):
             self._append_live(channel, message, mark, now)
             return channel
         history = channel.history
@@ -152,7 +153,8 @@ class ChannelTable:
         if message.channel not in self._live:
             self._clear_history(channel)
         self._live.append(channel.history, message, mark, now)
-        channel.begin_live().received_at = now
+        live = channel.live or channel.begin_live()
+        live.received_at = now
         if mark is Mark.END:
             self.end_live(channel)
 

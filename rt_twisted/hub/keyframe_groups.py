@@ -17,6 +17,7 @@ from rt_twisted.model.retention import History, Retention
 
 _log = Logger()
 
+_HEAD, _END = Mark.HEAD, Mark.END  # attributes of an Enum class are slow to look up
 _UNBOUNDED = Retention(sys.maxsize, sys.maxsize, math.inf, 0, 0.0)
 
 
@@ -84,21 +85,24 @@ class KeyframeGroups:
         retained up to the next head.
         """
         history = self._history
-        if mark is Mark.HEAD:
+        groups = self._groups
+        if mark is _HEAD:
             self._log_interval(now)
-        if mark is Mark.HEAD or not (self._groups or self._headless):
-            self._groups.append((now, self._received))
+        if mark is _HEAD or not (groups or self._headless):
+            groups.append((now, self._received))
             self._headless = False
         history.append(message, now)
         self._received += 1
-        if mark is Mark.END or self._headless:
+        if mark is _END or self._headless:
             self.clear()
-        if mark is Mark.END:
+        if mark is _END:
             self._oversize_since = None
             self._headless = False
-        while self._groups and history.bytes > self._retention.live_bytes:
+        retention = self._retention
+        while groups and history.bytes > retention.live_bytes:
             self._drop_exceeding()
-        self.expire(now)
+        if groups and groups[0][0] < now - retention.live_seconds:
+            self.expire(now)
 
     def expire(self, now: float) -> None:
         """

@@ -78,9 +78,11 @@ class History:
         """
         Add *message*, received at *now* (seconds), and drop what exceeds the bounds.
         """
-        self._entries.append((now, message))
+        entries, retention = self._entries, self._retention
+        entries.append((now, message))
         self.bytes += len(message.data) + OVERHEAD
-        self._trim()
+        if len(entries) > retention.count or self.bytes > retention.bytes:
+            self._trim()
 
     def expire(self, now: float) -> None:
         """

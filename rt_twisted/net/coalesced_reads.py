@@ -17,7 +17,7 @@ from rt_twisted.net.accepting import QuickServer
 
 _log = Logger()
 
-INTERVAL = 0.005  # seconds that bytes wait at most for those of other connections
+INTERVAL = 0.005  # seconds that bytes wait for what follows them, and for other connections
 SOME = 64  # connections that are read before the time is looked at
 SLICE = 0.008  # seconds in which connections are read before others are served
 
@@ -25,10 +25,10 @@ SLICE = 0.008  # seconds in which connections are read before others are served
 @implementer(IReadDescriptor)
 class CoalescedReads:
     """
-    Connections that are read together each INTERVAL, while they send so often.
+    Connections that are read together, INTERVAL after one of them has sent something.
 
-    A process that wakes up for each frame of each publisher runs on cold caches: a frame then
-    takes two to four times the processor time. For the reactor all of them are one descriptor.
+    A process that wakes up for each frame of each publisher runs on cold caches, and ffmpeg sends
+    each frame by RTMP in two pieces. For the reactor all connections are one descriptor.
 
     Args:
         reactor: the reactor.
@@ -38,7 +38,6 @@ class CoalescedReads:
         self._reactor = reactor
         self._epoll = select.epoll()
         self._reading: dict[int, QuickServer] = {}
-        self._woken = 0.0  # when the reactor has found something to read (seconds)
         reactor.addReader(self)
 
     def add(self, connection: QuickServer) -> None:
@@ -90,13 +89,8 @@ class CoalescedReads:
         return "coalesced reads"
 
     def doRead(self) -> None:
-        now = self._reactor.seconds()
-        is_often = now - self._woken < INTERVAL
-        self._woken = now
-        self._read()
-        if is_often:
-            self._reactor.removeReader(self)
-            self._reactor.callLater(INTERVAL, self._on_interval)
+        self._reactor.removeReader(self)
+        self._reactor.callLater(INTERVAL, self._on_interval)
 
     def connectionLost(self, reason: Failure) -> None:
         for connection in tuple(self._reading.values()):
@@ -106,12 +100,13 @@ class CoalescedReads:
     def _on_interval(self) -> None:
         if self._epoll.closed:
             return
-        if not self._read():
+        count = self._read()
+        if self._epoll.poll(0, 1):  # a client that sends faster than it is read does not wait
+            self._reactor.callLater(0, self._on_interval)
+        elif count > 1:
+            self._reactor.callLater(INTERVAL, self._on_interval)
+        else:
             self._reactor.addReader(self)
-            return
-        # A client that sends faster than it is read does not wait.
-        waits = INTERVAL if not self._epoll.poll(0, 1) else 0
-        self._reactor.callLater(waits, self._on_interval)
 
     def _read(self) -> int:
         """

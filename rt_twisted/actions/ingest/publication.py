@@ -142,7 +142,7 @@ class LivePublication:
         drafts: list[Draft] = []
         for thing in self._run.feed(parts):
             event, data = write(thing)
-            drafts.append(Draft(channel, data, event, transient=True))
+            drafts.append(Draft(channel, data, event, None, True))
         if drafts:
             self._publisher.shown = True
             self.publish(drafts)
