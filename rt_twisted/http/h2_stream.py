@@ -33,6 +33,7 @@ MAX_QUEUED = NOTSENT_LOWAT  # bytes in a stream's queue from which its producer 
 _BLANK = re.compile(rb"[\0- \x7f]")
 _CONTROL = re.compile(rb"[\0-\x08\x0a-\x1f\x7f]")
 _METHOD = re.compile(rb"[A-Z][A-Z-]{0,31}")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110, 5.6.2: as llhttp checks it
 _HTTP1_ONLY = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}  # RFC 9113, 8.2.2
 
 
@@ -191,8 +192,8 @@ class Http2Stream:
                 has_host = True
             elif name[:1] == b":" or (name == b"host" and has_host):
                 continue  # the library has compared them
-            elif _CONTROL.search(value):
-                raise HttpError(400, "control characters in a header")
+            elif _CONTROL.search(value) or not _NAME.fullmatch(name):
+                raise HttpError(400, "a header has a control character, or no valid name")
             else:
                 fields.append((name, value))
                 has_host = has_host or name == b"host"

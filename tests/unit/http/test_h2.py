@@ -183,6 +183,8 @@ def test_the_access_log_names_the_version(tmp_path: Path) -> None:
         ("/%ff", (), 400),
         ("/%00", (), 400),
         ("/refuse/401", (), 401),
+        ("/x", (("a(b)", "c"),), 400),
+        ("/x", (('a"b', "c"),), 400),
     ],
 )
 def test_refusals(path: str, headers: tuple[tuple[str, str], ...], status: int) -> None:
