@@ -3,16 +3,19 @@
 HAProxy.
 
 An nginx answers as the application, from memory and from a file. The clients keep 16 connections.
-The figures are the CPU of the proxy alone. Meanwhile another client asks for 100 bytes, now and
-then, through the same proxy: how long it waits shows how long the large bodies hold it.
+The figures are the CPU of the proxy alone. Meanwhile another client, a process of its own, asks
+for 100 bytes now and then through the same proxy: how long it waits shows how long the large
+bodies hold it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import select
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -130,16 +133,31 @@ def fetch(client: socket.socket, path: str, size: int) -> None:
         left -= received
 
 
-def waits_of_another(port: int, stop: threading.Event, found: list[float]) -> None:
+def ask_now_and_then(port: int) -> None:
     """
-    Ask for a small body now and then, and append how long each took, in milliseconds.
+    Ask for a small body until the input ends, and print the p99 of the waits in milliseconds.
     """
+    waits: list[float] = []
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while not stop.wait(_PAUSE):
+        while not select.select([sys.stdin], [], [], _PAUSE)[0]:
             since = time.monotonic()
             fetch(client, "/small", SMALL)
-            found.append((time.monotonic() - since) * 1000)
+            waits.append((time.monotonic() - since) * 1000)
+    waits.sort()
+    sys.stdout.write(f"{waits[int(len(waits) * 0.99) - 1]}\n")
+
+
+@contextmanager
+def another_client(port: int, found: list[float]) -> Iterator[None]:
+    """
+    Ask for small bodies meanwhile, from another process, and append the p99 of the waits.
+    """
+    command = [sys.executable, "-m", "benchmarks.proxy", "--wait", str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield
+        output, _ = process.communicate()
+    found.append(float(output))
 
 
 def cost(pid: int, port: int, path: str, size: int, count: int) -> float:
@@ -197,14 +215,10 @@ def measure(found: Proxies, given: argparse.Namespace, note: Callable[..., None]
     for name, pid, port in found:
         cost(pid, port, "/small", SMALL, 320)  # the first requests are slower
         note(name, "100 bytes, us", cost(pid, port, "/small", SMALL, given.requests))
-        stop, waits = threading.Event(), [0.0]
-        other = threading.Thread(target=waits_of_another, args=(port, stop, waits))
-        other.start()
-        note(name, "10 MB, us", cost(pid, port, "/large", LARGE, given.large))
-        stop.set()
-        other.join()
-        waits.sort()
-        note(name, "wait p99, ms", waits[int(len(waits) * 0.99) - 1])
+        waits: list[float] = []
+        with another_client(port, waits):
+            note(name, "10 MB, us", cost(pid, port, "/large", LARGE, given.large))
+        note(name, "wait p99, ms", waits[0])
 
 
 def main() -> int:
@@ -218,7 +232,11 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=8000, help="of 100 bytes, in each round")
     parser.add_argument("--large", type=int, default=96, help="requests of 10 MB, in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--wait", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.wait:
+        ask_now_and_then(given.wait)
+        return 0
     figures: dict[str, dict[str, list[float]]] = {}
 
     def note(name: str, kind: str, value: float) -> None:
