@@ -11,19 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.real.conftest import Serve, Server, StartDaemon, free_port
+from tests.real.conftest import Serve, StartDaemon, free_port
+from tests.real.event_sources import all_live, clients, close, subscribers
 from tests.real.test_reverse_proxy import ask, gunicorn
 
 _log = logging.getLogger(__name__)
@@ -31,9 +30,7 @@ _log = logging.getLogger(__name__)
 EVENT_SOURCES = int(os.environ.get("EVENT_SOURCES", "500"))
 SUBSCRIBERS = int(os.environ.get("SUBSCRIBERS", "100"))
 PLACES = 32
-PAUSE = 0.1  # seconds between two messages
-LENGTH = re.compile(rb"(?i)\ncontent-length: ([0-9]+)")
-RETRY = re.compile(rb"retry: ([0-9]+)")
+HELD = "realtime_reactor_longest_hold_seconds"
 
 APPLICATION = """
 import asyncio, sys
@@ -56,139 +53,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-class EventSource:
-    """
-    A client that reconnects as a browser does, when its stream ends and after `retry`.
-
-    Args:
-        port: of the daemon.
-        path: of the stream.
-    """
-
-    def __init__(self, port: int, path: str) -> None:
-        self.times: list[float] = []  # of its messages
-        self.messages: list[bytes] = []
-        self.live = asyncio.Event()  # it has got a position
-        self.attempts = 0
-        self._port = port
-        self._path = path
-
-    async def run(self) -> None:
-        """
-        Be connected until cancelled.
-        """
-        while True:
-            self.attempts += 1
-            retry = 2.0
-            with suppress(OSError, EOFError):
-                retry = await self._once() or retry
-            self.live.clear()
-            await asyncio.sleep(retry)
-
-    async def _once(self) -> float:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
-            writer.write(
-                b"GET %s HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n"
-                % self._path.encode()
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200 "), head  # another status ends it for ever
-            length = LENGTH.search(head)
-            if length is not None:  # of a stream that ends at once
-                retry = RETRY.search(await reader.readexactly(int(length[1])))
-                return int(retry[1]) / 1000 if retry else 0.0
-            while line := await reader.readline():
-                if line.startswith(b"data: "):
-                    self.messages.append(line[6:].strip())
-                    self.times.append(time.time())
-                elif line.startswith(b"id: "):
-                    self.live.set()
-        finally:
-            await close(writer)
-        return 0.0
-
-
-async def close(writer: asyncio.StreamWriter) -> None:
-    """
-    Close a connection.
-    """
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-
-
-@asynccontextmanager
-async def clients(port: int, path: str, count: int) -> AsyncIterator[list[EventSource]]:
-    """
-    Connect that many clients, and disconnect them in the end.
-    """
-    sources = [EventSource(port, path) for _ in range(count)]
-    tasks = [asyncio.create_task(source.run()) for source in sources]
-    try:
-        yield sources
-        failed = [task for task in tasks if task.done()]
-        assert not failed, failed[0].exception()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def all_live(sources: list[EventSource]) -> None:
-    """
-    Wait until all *sources* have their streams.
-    """
-    for source in sources:
-        await source.live.wait()
-
-
-class Publisher:
-    """
-    Publishes numbers, one at a time.
-
-    Args:
-        front: the daemon.
-    """
-
-    def __init__(self, front: Server) -> None:
-        self.sent: list[float] = []  # when
-        self._front = front
-        self._ending = False
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while not self._ending:
-            now, number = time.time(), len(self.sent)
-            status = await asyncio.to_thread(
-                ask, self._front, f"/publish?channel=news&message={number}", "POST", b""
-            )
-            assert status[0] == 200
-            self.sent.append(now)
-            await asyncio.sleep(PAUSE)
-
-    async def end(self, subscribers: list[EventSource], note: str) -> None:
-        """
-        Stop; check that all *subscribers* have all messages once, and print how late.
-        """
-        self._ending = True  # a POST that is on its way cannot be cancelled
-        await self._task
-        wanted = [b"%d" % number for number in range(len(self.sent))]
-        for subscriber in subscribers:
-            while len(subscriber.messages) < len(wanted):
-                await asyncio.sleep(0.01)
-            assert subscriber.messages[: len(wanted)] == wanted
-            assert subscriber.attempts == 1
-        late = sorted(
-            when - sent
-            for subscriber in subscribers
-            for when, sent in zip(subscriber.times, self.sent, strict=False)
-        )
-        middle, most, last = (late[int(len(late) * share / 100)] * 1e3 for share in (50, 99, 99.9))
-        figures = "%s: %d messages, ms after the POST began: median %.1f, p99 %.1f, p99.9 %.1f"
-        _log.info(figures, note, len(late), middle, most, last)
 
 
 def connections_to(port: int) -> int:
@@ -232,6 +96,7 @@ def test_application_is_hung_dead_and_back(
         "--internal-route=^/-/sse/(.+)$ sse:$1",
         "--route=^/direct$ sse:news",
         "--route=^/publish$ publish",
+        "--route=^/metrics$ metrics",
         f"--route=^/ http:127.0.0.1:{port}",
         f"--upstream-connections={PLACES}",
         "--upstream-timeout=2s",
@@ -246,15 +111,11 @@ def test_application_is_hung_dead_and_back(
             await asyncio.sleep(0.05)
 
     async def test() -> None:
-        async with clients(front.port, "/direct", SUBSCRIBERS) as subscribers:
-            await all_live(subscribers)
-            before = Publisher(front)
+        async with subscribers(front.port, "/direct", SUBSCRIBERS) as others:
+            await others.publish()
             await asyncio.sleep(5)
-            await before.end(subscribers, "without")
-            for subscriber in subscribers:
-                subscriber.messages.clear()
-                subscriber.times.clear()
-            publisher = Publisher(front)
+            _log.info("without: %s", await others.figures())
+            await others.publish()
             application.send(signal.SIGSTOP)
             async with clients(front.port, "/events", EVENT_SOURCES) as sources:
                 watching = asyncio.create_task(watch())
@@ -268,7 +129,9 @@ def test_application_is_hung_dead_and_back(
                 took = time.monotonic() - since
                 attempts = sum(source.attempts for source in sources)
                 watching.cancel()
-                await publisher.end(subscribers, "beside the clients that reconnect")
+                _log.info("beside clients that reconnect: %s", await others.figures())
+                held = (await asyncio.to_thread(ask, front, "/metrics"))[1].decode()
+                _log.info(next(line for line in held.split("\n") if line.startswith(HELD)))
                 await asyncio.to_thread(ask, front, "/publish?channel=room&message=x", "POST", b"")
                 for source in sources:
                     while not source.messages:
@@ -325,14 +188,13 @@ def test_slow_clients_beside_subscribers(serve: Serve, daemon: StartDaemon) -> N
         return length - got
 
     async def test() -> None:
-        async with clients(front.port, "/direct", SUBSCRIBERS) as subscribers:
-            await all_live(subscribers)
+        async with subscribers(front.port, "/direct", SUBSCRIBERS) as others:
             transferring.set()
             uploading = asyncio.create_task(upload())
             downloading = asyncio.create_task(download())
-            publisher = Publisher(front)
+            await others.publish()
             await asyncio.sleep(8)
-            await publisher.end(subscribers, "beside a slow upload and a slow download")
+            _log.info("beside a slow upload and a slow download: %s", await others.figures())
             assert not uploading.done() and not downloading.done()
             transferring.clear()
             echoed, missing = await uploading, await downloading
