@@ -37,10 +37,18 @@ def add_source(context: ActionContext, source: Source) -> Callable[[], object]:
         removes it.
     """
     sources, peers = _sources_of_process(context), context.live_peers
+    listeners = listeners_of_process(context)
     sources.add(source)
+    listeners.on_source(source.channel, True)
     if peers is not None:
         peers.announce()  # its first title may come to another process
-    return partial(sources.remove, source)
+
+    def remove() -> None:
+        sources.remove(source)
+        if sources.find(source.channel) is None:
+            listeners.on_source(source.channel, False)
+
+    return remove
 
 
 async def listeners_of(context: ActionContext, channel: str) -> Sequence[ShownListener]:

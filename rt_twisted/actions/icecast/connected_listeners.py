@@ -171,6 +171,8 @@ class IcecastListeners:
         self._clock = clock
         self._next = before + 1
         self._by_channel: dict[str, dict[int, Listener]] = {}  # the channel that they are sent
+        self._peaks: dict[str, int] = {}  # of channels with listeners, or in `_sources`
+        self._sources: set[str] = set()  # channels
         self._wanted: dict[str, Callable[[], object]] = {}
         self._falling: list[Listener] = []  # their mounts have lost their sources
         self._displaced: Counter[str] = Counter()  # listeners of these channels are elsewhere
@@ -192,7 +194,9 @@ class IcecastListeners:
         """
         Add a listener that joins its current channel now.
         """
-        self._by_channel.setdefault(listener.current, {})[listener.id] = listener
+        channel = listener.current
+        self._by_channel.setdefault(channel, {})[listener.id] = listener
+        self._peaks[channel] = max(self._peaks.get(channel, 0), self.count(channel))
         if listener.current != listener.channel:
             self._displaced[listener.channel] += 1
             self._await_source(listener.hub, listener.channel)
@@ -206,6 +210,7 @@ class IcecastListeners:
             return
         if not found:
             del self._by_channel[listener.current]
+            self._drop_peak(listener.current)
         if listener.current != listener.channel:
             self._displaced[listener.channel] -= 1
             self._stop_awaiting(listener.channel)
@@ -261,6 +266,28 @@ class IcecastListeners:
         self.remove(listener)
         listener.current = channel
         self.add(listener)
+
+    def peak(self, channel: str) -> int:
+        """
+        Return how many listeners were sent *channel* at once: since its source has connected, if
+        that is connected here; otherwise since there was none.
+        """
+        return self._peaks.get(channel, 0)
+
+    def on_source(self, channel: str, connected: bool) -> None:
+        """
+        Note that *channel* has a source here from now on, or has none any more.
+        """
+        if connected:
+            self._sources.add(channel)
+            self._peaks[channel] = self.count(channel)
+        else:
+            self._sources.discard(channel)
+            self._drop_peak(channel)
+
+    def _drop_peak(self, channel: str) -> None:
+        if channel not in self._sources and channel not in self._by_channel:
+            self._peaks.pop(channel, None)
 
     def move_all(self, channel: str, to: str, codec: str) -> None:
         """

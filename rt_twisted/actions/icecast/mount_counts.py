@@ -27,11 +27,22 @@ class MountCounts:
         listeners: how many.
         has_source: whether it has one; it need not have sent audio.
         status: what the source says; None before it has sent audio.
+        peak: of the listeners; the sum of the peaks of several processes.
     """
 
     listeners: int
     has_source: bool
     status: MountStatus | None
+    peak: int = 0
+
+    @property
+    def mount(self) -> MountStatus | None:
+        """
+        Return the status with the numbers of listeners.
+        """
+        if self.status is None:
+            return None
+        return replace(self.status, listeners=self.listeners, peak=max(self.peak, self.listeners))
 
     def plus(self, other: MountCounts) -> MountCounts:
         """
@@ -41,6 +52,7 @@ class MountCounts:
             self.listeners + other.listeners,
             self.has_source or other.has_source,
             self.status or other.status,
+            self.peak + other.peak,
         )
 
 
@@ -52,11 +64,7 @@ async def live_mounts(context: ActionContext) -> list[MountStatus]:
     Return the mounts that have a source, in the order of their channels.
     """
     found = await _all_counts(context)
-    return [
-        replace(counts.status, listeners=counts.listeners)
-        for _, counts in sorted(found.items())
-        if counts.status is not None
-    ]
+    return [counts.mount for _, counts in sorted(found.items()) if counts.mount is not None]
 
 
 async def counts_of(context: ActionContext, channel: str, now: bool = False) -> MountCounts:
@@ -75,8 +83,7 @@ async def mount_of(context: ActionContext, channel: str) -> MountStatus | None:
     """
     Return the mount that publishes to *channel*; None if it has no source.
     """
-    counts = await counts_of(context, channel)
-    return replace(counts.status, listeners=counts.listeners) if counts.status else None
+    return (await counts_of(context, channel)).mount
 
 
 def own_counts(context: ActionContext) -> dict[str, MountCounts]:
@@ -90,8 +97,8 @@ def own_counts(context: ActionContext) -> dict[str, MountCounts]:
     listeners = context.shared.find(IcecastListeners, context.hub)
     if listeners is None:
         return found
-    for channel in listeners.channels():
-        counts = MountCounts(listeners.count(channel), False, None)
+    for channel in {*found, *listeners.channels()}:
+        counts = MountCounts(listeners.count(channel), False, None, listeners.peak(channel))
         found[channel] = found.get(channel, NOTHING).plus(counts)
     return found
 
@@ -101,7 +108,13 @@ def packed(found: Mapping[str, MountCounts]) -> Sequence[Any]:
     Return *found* as JSON, for another process.
     """
     return [
-        [channel, one.listeners, one.has_source, asdict(one.status) if one.status else None]
+        [
+            channel,
+            one.listeners,
+            one.has_source,
+            asdict(one.status) if one.status else None,
+            one.peak,
+        ]
         for channel, one in found.items()
     ]
 
@@ -119,9 +132,9 @@ async def _all_counts(context: ActionContext, now: bool = False) -> dict[str, Mo
 def _unpacked(found: Sequence[Any]) -> Iterable[tuple[str, MountCounts]]:
     for item in found:
         try:
-            channel, listeners, has_source, status = item
+            channel, listeners, has_source, status, peak = item
             shown = MountStatus(**status) if status is not None else None
-            yield str(channel), MountCounts(int(listeners), bool(has_source), shown)
+            yield str(channel), MountCounts(int(listeners), bool(has_source), shown, int(peak))
         except (TypeError, ValueError, OverflowError):
             continue  # of another version of the daemon
 

@@ -30,6 +30,7 @@ class MountStatus:
         channels: of the audio; 0 if unknown.
         rate: samples per second; 0 if unknown.
         codec: see `media.unit.Track`.
+        peak: of the listeners.
     """
 
     about: dict[str, str]
@@ -38,6 +39,7 @@ class MountStatus:
     channels: int
     rate: int
     codec: str
+    peak: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ def _source(mount: MountStatus, base: str) -> dict[str, object]:
         "bitrate": _number(about.get("bitrate", "")),
         "channels": mount.channels or None,
         "genre": about.get("genre", "various"),
+        "listener_peak": mount.peak,
         "listeners": mount.listeners,
         "listenurl": base + about.get("mount", ""),
         "samplerate": mount.rate or None,

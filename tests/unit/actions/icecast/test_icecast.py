@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from rt_twisted.actions.icecast.commands import listeners_of_process
 from rt_twisted.media.icy import METAINT
 from rt_twisted.routes import parse_route
 from tests.unit.http.clients import Caller, Place, get
@@ -283,6 +284,54 @@ def test_the_status_has_the_shape_of_icecast2() -> None:
     assert b'<source mount="/a.mp3">' in body(station.admin(b"/admin/stats"))
     assert b"<listeners>1</listeners>" in body(station.admin(b"/admin/listmounts"))
     assert b"<td>/a.mp3</td>" in body(station.call(get(b"/status.xsl")))
+
+
+def test_the_status_has_the_peak_of_the_listeners() -> None:
+    """
+    It is that since the source has connected, also when all listeners have left.
+    """
+    station = Station()
+
+    def counts() -> tuple[object, object]:
+        source = station.status()["source"]
+        assert isinstance(source, dict)
+        return source["listeners"], source["listener_peak"]
+
+    source = station.source().send(MP3 * 20)
+    station.turn()
+    assert counts() == (0, 0)
+    listeners = [station.listener() for _ in range(3)]
+    assert counts() == (3, 3)
+    for listener in listeners:
+        listener.hang_up()
+    assert counts() == (0, 3)
+    stays = station.listener()
+    assert counts() == (1, 3)
+    assert b"<listener_peak>3</listener_peak>" in body(station.admin(b"/admin/stats"))
+    source.hang_up()
+    station.source().send(MP3 * 20)
+    station.turn()
+    assert counts() == (1, 1)
+    assert stays.open
+
+
+def test_peaks_of_mounts_without_source_and_listeners_are_not_kept() -> None:
+    """
+    Whoever has listened to whatever mount, nothing is left of it.
+    """
+    station = Station()
+    context = station.place.context
+    for number in range(3):
+        name = b"/%d.mp3" % number
+        source = station.source(b"SOURCE " + name + b" HTTP/1.0").send(MP3 * 20)
+        station.turn()
+        listener = station.listener(name)
+        source.hang_up()
+        listener.hang_up()
+        station.turn(30)
+
+    registry = listeners_of_process(context)
+    assert (registry._peaks, registry._sources, registry.channels()) == ({}, set(), ())
 
 
 def test_the_pages_are_xml_whatever_a_source_says() -> None:
