@@ -150,24 +150,24 @@ def answers(station: Station, start: Camera) -> tuple[Mapping[str, int], list[di
     found = {f"{line} {key}": ask(station, line, key, typed)[0] for line, key in SOURCES}
     listener = start("curl", "curl", "-sN", "-o", "/dev/null", f"{station.url}/live.mp3")
     wait_for(lambda: station.sources()[0]["listeners"] == 1)
-    heard = [ask(station, line, "", "Icy-MetaData: 1\r\n")[1] for line in LISTENED]
+    headers = [ask(station, line, "", "Icy-MetaData: 1\r\n")[1] for line in LISTENED]
     for line, key in REQUESTS:
         found[line] = ask(station, line, key)[0]
     listener.wait(PATIENCE)  # the source was ended
-    return found, heard
+    return found, headers
 
 
 def test_answers_are_those_of_icecast2(daemon: StartDaemon, start: Camera, tmp_path: Path) -> None:
     """
     Statuses agree, and listeners get every header that icecast2 sends.
     """
-    ours, heard = answers(Station(daemon(*ROUTES).port), start)
+    ours, headers = answers(Station(daemon(*ROUTES).port), start)
     with ExitStack() as stack:
-        theirs, heard_there = answers(icecast2(tmp_path, stack), start)
+        theirs, headers_there = answers(icecast2(tmp_path, stack), start)
 
     pairs = {line: (ours[line], theirs[line]) for line in theirs}
     assert {line: pair for line, pair in pairs.items() if pair[0] != pair[1]} == DIFFERENCES
-    for mine, other in zip(heard, heard_there, strict=True):
+    for mine, other in zip(headers, headers_there, strict=True):
         assert other.keys() <= mine.keys()
         for name in other.keys() - {"server", "date", "connection", "ice-audio-info"}:
             assert mine[name] == other[name], name

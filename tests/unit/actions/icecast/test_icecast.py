@@ -288,7 +288,7 @@ def test_the_status_has_the_shape_of_icecast2() -> None:
 
 def test_the_status_has_the_peak_of_the_listeners() -> None:
     """
-    It is that since the source has connected, also when all listeners have left.
+    The peak is that since the source has connected, also when all listeners have left.
     """
     station = Station()
 
@@ -317,7 +317,7 @@ def test_the_status_has_the_peak_of_the_listeners() -> None:
 
 def test_peaks_of_mounts_without_source_and_listeners_are_not_kept() -> None:
     """
-    Whoever has listened to whatever mount, nothing is left of it.
+    Nothing is left of a mount when its source and its listeners have gone.
     """
     station = Station()
     context = station.place.context
