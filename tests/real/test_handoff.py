@@ -199,24 +199,28 @@ def test_other_requests_on_a_connection_that_was_handed_over(
         assert client.request("/socket.io/?EIO=4&transport=polling&sid=nobody") == UNKNOWN
 
 
-def test_a_pending_poll_gets_a_later_message(
-    path: str, clients: list[Client], daemon_of_three: WorkerDaemon
-) -> None:
+def test_a_pending_poll_gets_a_later_message(path: str, clients: list[Client]) -> None:
     """
-    A pending poll gets the next message, and a client that disconnects loses its session.
+    A poll that waits at the worker of its session gets the next message.
     """
     poller, other, *_ = clients
     poller.send(encode_request(path))
     assert other.request(path, b'42["publish","news","now"]') == "ok"
     assert '"now"' in poller.next_response()
 
-    poller.send(encode_request(path))
-    wait_until(lambda: daemon_of_three.stats()["readers"]["now"] == 1)
-    poller.socket.close()
-    wait_until(lambda: daemon_of_three.stats()["readers"]["now"] == 0)
-    # The poll of a closed connection ends with its timeout, as the client may be half-closed only:
-    # by now idle connections have been closed.
-    with Client(daemon_of_three.port) as later:
+
+def test_a_client_that_disconnects_loses_its_session(start_workers: Start) -> None:
+    """
+    The poll of a closed connection ends with its timeout, as the client may be half-closed only.
+    """
+    quick = ("--socketio-ping-interval=5", "--socketio-ping-timeout=2")
+    daemon = start_workers(*quick).wait_until_up()
+    path = open_session(daemon.port)
+    with Client(daemon.port) as poller:
+        poller.send(encode_request(path))
+        wait_until(lambda: daemon.stats()["readers"]["now"] == 1)
+    wait_until(lambda: daemon.stats()["readers"]["now"] == 0)
+    with Client(daemon.port) as later:
         assert later.request(path) == UNKNOWN
 
 

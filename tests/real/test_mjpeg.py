@@ -193,7 +193,7 @@ def test_a_slow_viewer_gets_whole_pictures_and_the_newest_last(
     )
     wait_for(lambda: is_live(server))
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         connection.sendall(b"GET /cam HTTP/1.0\r\n\r\n")
         received = connection.recv(2000)
         publisher.wait(PATIENCE)
