@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.aac import parse_config
+from rt_twisted.media.h264 import MAX_NAL_UNITS
 from rt_twisted.media.unit import Track
 
 _START_CODE = b"\0\0\0\1"
@@ -47,11 +48,11 @@ def write_parameter_sets(track: Track) -> bytes:
 def write_annexb(frame: bytes) -> bytes:
     """
     Return a frame with a start code in place of each length of four bytes; a NAL unit that
-    is truncated is left out.
+    is truncated is left out, and so are those behind MAX_NAL_UNITS.
     """
     parts: list[bytes] = []
     position = 0
-    while position + 4 <= len(frame):
+    while position + 4 <= len(frame) and len(parts) < 2 * MAX_NAL_UNITS:
         size = int.from_bytes(frame[position : position + 4])
         position += 4 + size
         if position > len(frame):

@@ -13,6 +13,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 
 AUDIO, VIDEO, AGGREGATE = 8, 9, 22  # types of messages
 TAG_HEADER = 11  # bytes of a tag in an aggregate message
+MAX_TAGS = 1024  # of an aggregate message: some seconds of a stream
 
 _KEY, _INFO = 1, 5  # frame types
 _SEQUENCE_START, _CODED_FRAMES, _CODED_FRAMES_X, _MULTITRACK, _MODIFIED = 0, 1, 3, 6, 7
@@ -133,12 +134,14 @@ def split_aggregate(timestamp: int, payload: bytes) -> list[tuple[int, int, byte
         The types, the timestamps modulo 2**32 and the bodies.
 
     Raises:
-        RemoteProtocolError: a tag is truncated.
+        RemoteProtocolError: a tag is truncated, or there are over MAX_TAGS.
     """
     found: list[tuple[int, int, bytes]] = []
     position = 0
     shift: int | None = None
     while position < len(payload):
+        if len(found) == MAX_TAGS:
+            raise RemoteProtocolError(f"RTMP: a message has over {MAX_TAGS} tags")
         start = position + TAG_HEADER
         end = start + int.from_bytes(payload[position + 1 : position + 4])
         if end > len(payload):

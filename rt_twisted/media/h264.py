@@ -12,6 +12,7 @@ from rt_twisted.media.bits import BitReader
 
 MAX_PARAMETER_SET = 4096  # bytes
 MAX_REORDER = 16  # frames (A.3.1)
+MAX_NAL_UNITS = 16_384  # of a frame: a NAL unit may have a byte, and costs a microsecond
 
 _WITH_CHROMA = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
 _BASELINE = 66
@@ -157,11 +158,13 @@ def lengthened(data: bytes, size: int) -> bytes:
     Return a frame whose NAL units have lengths of *size* bytes with lengths of four.
 
     Raises:
-        RemoteProtocolError: a NAL unit is truncated.
+        RemoteProtocolError: a NAL unit is truncated, or there are over MAX_NAL_UNITS.
     """
     parts: list[bytes] = []
     position = 0
     while position < len(data):
+        if len(parts) == MAX_NAL_UNITS:
+            raise RemoteProtocolError(f"a frame has over {MAX_NAL_UNITS} NAL units")
         start = position + size
         end = start + int.from_bytes(data[position:start])
         if end > len(data):

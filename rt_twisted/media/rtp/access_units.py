@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.media.h264 import MAX_NAL_UNITS
 from rt_twisted.media.rtp.payload_format import split, too_large
 from rt_twisted.media.unit import MAX_UNIT
 
@@ -204,11 +205,14 @@ class AccessUnitBuffer:
 
 def split_nals(frame: bytes) -> list[bytes]:
     """
-    Return the NAL units of a frame with lengths of four bytes; a truncated one is left out.
+    Return the NAL units of a frame with lengths of four bytes; a truncated one is left out, and
+    so are those behind MAX_NAL_UNITS.
     """
-    found = []
+    found: list[bytes] = []
     position = 0
-    while position + 4 <= len(frame):
+    for _ in range(MAX_NAL_UNITS):
+        if position + 4 > len(frame):
+            break
         start = position + 4
         position = start + int.from_bytes(frame[position:start])
         if position <= len(frame) and position > start:

@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.media import av1, flv, opus, vp9
+from rt_twisted.media import av1, flv, h264, opus, vp9
+from rt_twisted.media.elementary import write_annexb
 from rt_twisted.media.flv import AGGREGATE, AUDIO, VIDEO, FlvTag, parse_audio, parse_video
 from rt_twisted.media.flv_reader import FlvReader
 from rt_twisted.media.h264 import write_avcc
 from rt_twisted.media.keyframe_interval import KeyframeInterval
+from rt_twisted.media.rtp.access_units import split_nals
 from rt_twisted.media.sample_clock import SampleClock
 from rt_twisted.media.track_details import Part
 from rt_twisted.media.unit import Kind, Track, Unit
@@ -323,6 +325,31 @@ def test_aggregates() -> None:
         (9, 1000, b"\x17\2abc"),
         (8, 1020, b"\xaf\1"),
     ]
+
+
+def test_tags_of_an_aggregate_are_bounded() -> None:
+    """
+    A message of 4 MiB could have 200,000 tags, for which the daemon would stand still.
+    """
+    tag = b"\x08\0\0\0" + bytes(7) + (11).to_bytes(4)
+
+    assert len(flv.split_aggregate(0, tag * flv.MAX_TAGS)) == flv.MAX_TAGS
+    with pytest.raises(RemoteProtocolError, match="has over 1024 tags"):
+        flv.split_aggregate(0, tag * (flv.MAX_TAGS + 1))
+
+
+def test_nal_units_of_a_frame_are_bounded() -> None:
+    """
+    A NAL unit may be empty, so a frame of 4 MiB could have as many as it has bytes of lengths.
+    """
+    bound = h264.MAX_NAL_UNITS
+
+    assert h264.lengthened(bytes(bound), 1) == bytes(4 * bound)
+    with pytest.raises(RemoteProtocolError, match="has over 16384 NAL units"):
+        h264.lengthened(bytes(bound + 1), 1)
+    frame = (b"\0\0\0\1\x65") * (bound + 1)
+    assert split_nals(frame) == [b"\x65"] * bound
+    assert write_annexb(frame) == frame[: 5 * bound]
 
 
 def test_times_of_audio_are_exact() -> None:
