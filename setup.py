@@ -92,6 +92,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "aiortsp>=1.4",  # an independent client of RTSP
             "av>=17",  # decodes what the media formats write
             "django>=5.2",  # runs the example of the documentation
             "django-grip>=3.5",  # an application with GRIP, as for Pushpin
