@@ -1,27 +1,33 @@
 """
 `python -m benchmarks.rtsp`: players by RTSP beside GStreamer's server, publishers, lateness, and
-packets that are read in this process.
+packets that are read in this process. A server has one core, all else another one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import median
 
-from benchmarks.machine import SetupError, free_port, times
+from benchmarks.machine import SetupError, cores, free_port, times
 from benchmarks.rtmp import encode, ours, publishing, running
+from benchmarks.rtsp_players import run_first
 from rt_twisted.media.rtp.packet import write_packet
 from rt_twisted.rtsp.messages import write_interleaved, write_request
+
+RIVAL = "gst-rtsp-server"
+Command = Callable[[int, int], Sequence[str]]  # of the ports of RTSP and UDP
+Stamped = Callable[[int], AbstractContextManager[None]]
 
 _SETTLE = 3.0  # s
 _LOOPS = 15  # of the encoded file, for GStreamer's server, which does not repeat it
@@ -39,9 +45,9 @@ a=control:streamid=0\r
 """
 
 
-def gstreamer(port: int, file: Path) -> Sequence[str]:
+def gstreamer(port: int, source: str) -> Sequence[str]:
     """
-    Return the command of GStreamer's server.
+    Return the command of GStreamer's server, with a file or `udp:PORT`.
 
     Raises:
         SetupError: it is not installed.
@@ -50,7 +56,7 @@ def gstreamer(port: int, file: Path) -> Sequence[str]:
     check = "import gi; gi.require_version('GstRtspServer', '1.0')"
     if subprocess.run([python, "-c", check], capture_output=True).returncode:
         raise SetupError("Debian has gir1.2-gst-rtsp-server-1.0 and python3-gst-1.0")
-    return (python, str(Path(__file__).with_name("rtsp_server.py")), str(port), str(file))
+    return (python, str(Path(__file__).with_name("rtsp_server.py")), str(port), source)
 
 
 @contextmanager
@@ -65,10 +71,9 @@ def encoders(file: Path, port: int, count: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def stamping(port: int) -> Iterator[None]:
+def recording(port: int) -> socket.socket:
     """
-    Publish frames with the time in them by RTSP.
+    Return a connection that records at /live/cam.
     """
     connection = socket.create_connection(("127.0.0.1", port))
     url = f"rtsp://127.0.0.1:{port}/live/cam"
@@ -80,15 +85,23 @@ def stamping(port: int) -> Iterator[None]:
     connection.recv(65536)
     connection.sendall(write_request("RECORD", url, [("CSeq", "3")]))
     connection.recv(65536)
+    return connection
+
+
+@contextmanager
+def stamping(send: Callable[[bytes], object]) -> Iterator[None]:
+    """
+    Send RTP packets of frames with the time in them.
+    """
     done = threading.Event()
 
     def publish() -> None:
+        run_first()
         number = 0
         while not done.wait(1 / _RATE):
             head = b"\x65\x88" if number % _RATE == 0 else b"\x41\x9a"
             data = head + b"x" * 1000 + b"<late %d>" % time.monotonic_ns()
-            packet = write_packet(96, True, number, 90000 // _RATE * number, 1, data)
-            connection.sendall(write_interleaved(0, packet))
+            send(write_packet(96, True, number, 90000 // _RATE * number, 1, data))
             number += 1
 
     thread = threading.Thread(target=publish)
@@ -99,16 +112,40 @@ def stamping(port: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        connection.close()
 
 
 @contextmanager
-def playing(port: int, count: int) -> Iterator[subprocess.Popen[str]]:
+def stamped_by_rtsp(port: int) -> Iterator[None]:
+    """
+    Publish frames with the time in them by RTSP.
+    """
+    with (
+        recording(port) as connection,
+        stamping(lambda packet: connection.sendall(write_interleaved(0, packet))),
+    ):
+        yield
+
+
+@contextmanager
+def stamped_by_udp(port: int) -> Iterator[None]:
+    """
+    Send frames with the time in them by UDP.
+    """
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+        stamping(lambda packet: sender.sendto(packet, ("127.0.0.1", port))),
+    ):
+        yield
+
+
+@contextmanager
+def playing(port: int, count: int, *options: str) -> Iterator[subprocess.Popen[str]]:
     """
     Run *count* players of /live/cam.
     """
+    program = [sys.executable, "-m", "benchmarks.rtsp_players", str(port), "/live/cam", str(count)]
     players = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.rtsp_players", str(port), "/live/cam", str(count)],
+        [*program, *options],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -121,16 +158,15 @@ def playing(port: int, count: int) -> Iterator[subprocess.Popen[str]]:
         players.wait()
 
 
-def measured(players: subprocess.Popen[str], seconds: float) -> dict[str, float]:
+def measured(seconds: float, *programs: subprocess.Popen[str]) -> list[dict[str, float]]:
     """
-    Return what the players have received in *seconds*.
+    Return what the players of each program have received in *seconds*.
     """
-    assert players.stdin is not None
-    assert players.stdout is not None
-    players.stdin.write(f"{seconds}\n")
-    players.stdin.flush()
-    found: dict[str, float] = json.loads(players.stdout.readline())
-    return found
+    for program in programs:
+        assert program.stdin is not None
+        program.stdin.write(f"{seconds}\n")
+        program.stdin.flush()
+    return [json.loads(program.stdout.readline()) for program in programs if program.stdout]
 
 
 def packets_per_second() -> float:
@@ -168,6 +204,8 @@ def main() -> None:
     parser.add_argument("--players", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
+    server_core, load_core = cores()
+    os.sched_setaffinity(0, {load_core})
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
@@ -178,38 +216,58 @@ def main() -> None:
         def note(title: str, value: float) -> None:
             found.setdefault(title, []).append(value)
 
-        def players(server: str, pid: int, port: int) -> None:
-            with playing(port, given.players) as process:
-                before, began = times(pid).ran, time.monotonic()
-                figures = measured(process, given.seconds)
-                spent = time.monotonic() - began
-                share = 100 * (times(pid).ran - before) / spent
-                title = f"{given.players} players, {server}"
-                note(f"{title}: % of a core", share)
-                note(f"{title}: kbit/s of a player", figures["bytes"] / given.players / spent / 125)
-                if "p99" in figures:
-                    note(f"{title}: lateness, p50, ms", figures["p50"])
-                    note(f"{title}: lateness, p99, ms", figures["p99"])
+        def pinned(command: Sequence[str]) -> Sequence[str]:
+            return ("taskset", "-c", str(server_core), *command)
+
+        def players(server: str, pid: int, port: int, late: bool = False) -> float:
+            with (
+                playing(port, given.players) as crowd,
+                playing(port, 1, "urgent") as probe,  # the last one that is sent a frame
+            ):
+                before, began = times(pid), time.monotonic()
+                figures, last = measured(given.seconds, crowd, probe)
+                spent, after = time.monotonic() - began, times(pid)
+            share = 100 * (after.ran - before.ran) / spent
+            title = f"{given.players} players, {server}"
+            note(f"{title}: % of a core", share)
+            note(
+                f"{title}: % of the time that it waited for its core",
+                100 * (after.waited - before.waited) / spent,
+            )
+            note(f"{title}: kbit/s of a player", figures["bytes"] / given.players / spent / 125)
+            if late:
+                note(f"{title}: lateness, p50, ms", last["p50"])
+                note(f"{title}: lateness, p99, ms", last["p99"])
+            return share
+
+        def stamped(server: str, command: Command, stamp: Stamped) -> None:
+            port, target = free_port(), free_port()
+            with (
+                running(pinned(command(port, target)), port, folder) as pid,
+                stamp(target if server == RIVAL else port),
+            ):
+                players(f"{server}, stamped frames", pid, port, late=True)
 
         for _ in range(given.rounds):
             port = free_port()
             with (
-                running(ours(port, folder), port, folder) as pid,
+                running(pinned(ours(port, folder)), port, folder) as pid,
                 encoders(once, port, 1),
             ):
-                players("ours", pid, port)
+                share = players("ours", pid, port)
+            stamped("ours", lambda port, _: ours(port, folder), stamped_by_rtsp)
             port = free_port()
             try:
-                with running(gstreamer(port, file), port, folder) as pid:
-                    players("gst-rtsp-server", pid, port)
+                with running(pinned(gstreamer(port, str(file))), port, folder) as pid:
+                    note(f"{given.players} players: ratio", share / players(RIVAL, pid, port))
+                stamped(
+                    RIVAL, lambda port, target: gstreamer(port, f"udp:{target}"), stamped_by_udp
+                )
             except SetupError as error:
-                print(f"gst-rtsp-server is left out: {error}")
-            port = free_port()
-            with running(ours(port, folder), port, folder) as pid, stamping(port):
-                players("ours, stamped frames", pid, port)
+                print(f"{RIVAL} is left out: {error}")
             port = free_port()
             with (
-                running(ours(port, folder), port, folder) as pid,
+                running(pinned(ours(port, folder)), port, folder) as pid,
                 encoders(once, port, 20),
             ):
                 before, began = times(pid).ran, time.monotonic()
