@@ -21,6 +21,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.http.stream_handle import Find, PeerInfo
 from rt_twisted.hub.duplex import CloseHandshake, DuplexSubscriber
 from rt_twisted.model.errors import Header, HttpError
+from rt_twisted.net.inbound_memory import SMALL, Reservation
 from rt_twisted.net.transports import close_transport, direct_send, drained, replace_protocol
 from rt_twisted.rtsp.dialogue import Dialogue
 from rt_twisted.rtsp.interfaces import Reply
@@ -87,6 +88,7 @@ class RtspConnection:
         self._begun_at: float = self._received_at  # of the handshake
         self._busy_since = 0.0
         self._timer: Any = None
+        self._reserved: Reservation | None = None  # for incomplete input
 
     # Called by Twisted.
 
@@ -130,6 +132,9 @@ class RtspConnection:
             self._queue.extend(items)
         except RemoteProtocolError as error:
             self._queue.extend((*items, error))
+        self._reserve(self.parser.buffered)
+        if self.closed:  # its memory was needed for other input
+            return
         if len(self._queue) > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES:
             self.abort("too many requests at once")
             return
@@ -158,6 +163,7 @@ class RtspConnection:
         """
         self.closed = True
         self._queue.clear()
+        self._reserve(0)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -185,6 +191,26 @@ class RtspConnection:
         self._pauses -= 1
         if not self._pauses and not self.closed and not self._is_held():
             self.input.resumeProducing()
+
+    def drop_input(self) -> None:
+        """
+        Close the connection: the memory of its input is needed.
+        """
+        self.abort("too much incomplete input")
+
+    def _reserve(self, size: int) -> None:
+        """
+        Reserve memory for *size* bytes of incomplete input, unless they are few.
+        """
+        if self._reserved is None:
+            if size > SMALL:
+                self._reserved = self.server.inbound.open(self)
+                self._reserved.grow(size)
+        elif size:
+            self._reserved.resize(size)
+        else:
+            self._reserved.close()
+            self._reserved = None
 
     def _is_held(self) -> bool:
         """

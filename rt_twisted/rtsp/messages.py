@@ -124,6 +124,13 @@ class MessageParser:
         self._head_end = 0  # index in the buffer up to which the end of a head was sought
         self._message: tuple[str, dict[str, str], tuple[str, ...], int] | None = None
 
+    @property
+    def buffered(self) -> int:
+        """
+        Return how many bytes wait for the rest of a message or packet.
+        """
+        return len(self._buffer)
+
     def feed(self, data: bytes, found: list[RtspItem] | None = None) -> list[RtspItem]:
         """
         Parse the next bytes.

@@ -14,7 +14,7 @@ def server_of(context: ActionContext) -> RtspServer:
     """
     Return what all RTSP connections of this process share.
     """
-    return context.shared.get(RtspServer, lambda: RtspServer(context.reactor))
+    return context.shared.get(RtspServer, lambda: RtspServer(context.reactor, context.inbound))
 
 
 def accept_rtsp(context: ActionContext, connection: StreamHandle, peer: PeerInfo) -> None:

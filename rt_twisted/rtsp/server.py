@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.rtsp.access import RtspAccess
 
 HANDSHAKE_SECONDS = 10.0  # until a connection has a session
@@ -21,16 +22,18 @@ class RtspServer:
 
     Args:
         reactor: the reactor.
+        inbound: bounds incomplete input of all connections together.
 
     Attributes:
-        reactor: likewise.
+        reactor, inbound: likewise.
         access: authorizes requests.
         idle_sessions: sessions that neither play nor record, by the address of their clients.
         tunnels: the connections in HTTP, by the cookie and the address of the client.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, inbound: InboundMemory) -> None:
         self.reactor = reactor
+        self.inbound = inbound
         self.access = RtspAccess(reactor.seconds)
         self.idle_sessions: Counter[str] = Counter()
         self.tunnels: dict[tuple[str, str], object] = {}

@@ -167,7 +167,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Maximum bytes of a frame that a live publisher sends in a container, by RTMP or by "
             "RTSP. Pictures may have 8 MiB, but not by RTSP."),
         Setting("inbound-memory", "64m", values.size, reloadable=True, help=
-            "Maximum bytes of incomplete request bodies and websocket messages, of all "
+            "Maximum bytes of incomplete request bodies, websocket messages and RTSP input, of all "
             "connections together. Above half of it reading pauses; while others wait, "
             "input that arrives at less than 4k a second is refused (503, or close code 1013). "
             "Above all of it the oldest is refused. 0 for no limit."),

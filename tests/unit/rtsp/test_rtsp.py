@@ -21,6 +21,7 @@ from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.codecs.digest_auth import DigestAnswer, digest_response, parse_parameters
 from rt_twisted.media.rtp.packet import parse_packet, parse_reports, write_packet
 from rt_twisted.media.sdp import parse_sdp
+from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.rtsp.connection import RtspConnection
 from rt_twisted.rtsp.dialogue import Dialogue
 from rt_twisted.rtsp.messages import write_interleaved
@@ -363,6 +364,32 @@ def test_what_precedes_an_error_counts() -> None:
     player.responses()
     sent = [parse_packet(each.data).payload for each in player.packets if each.channel == 0]
     assert sent[-1] == b"\x41\x9alast"
+
+
+def test_incomplete_input_is_bounded_in_sum() -> None:
+    """
+    As that of HTTP: clients that have begun large requests do not take all memory; a whole
+    request and a lost connection give their share back.
+    """
+    inbound = InboundMemory(Clock(), 1_000_000)
+    place = RtspPlace(changed={"inbound": inbound})
+    announcement = RtspPlace().connect().request("ANNOUNCE", body=SDP + b"a=x\r\n" * 20_000)
+    clients = [place.connect() for _ in range(30)]
+    for client in clients:
+        client.send(announcement[:90_000])
+    assert 400_000 < inbound.used <= inbound.limit
+    paused = [client for client in clients if client.caller.wire.producerState == "paused"]
+    assert len(paused) + len([client for client in clients if not client.open]) > 10
+
+    for client in clients:
+        client.caller.hang_up()
+    assert inbound.used == 0
+    one = place.connect()
+    one.send(announcement[:90_000])
+    assert inbound.used > 80_000
+    one.send(announcement[90_000:])
+    assert inbound.used == 0
+    assert [response.status for response in one.responses()] == [415]
 
 
 def test_one_unusable_track_does_not_end_the_others() -> None:
