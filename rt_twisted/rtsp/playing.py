@@ -4,7 +4,7 @@ A player that plays: a subscriber, and the numbers of its first packets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rt_twisted.formats.live import read_live
 from rt_twisted.formats.rtp_interleaved import WireTrack, clock_rate
@@ -16,7 +16,7 @@ from rt_twisted.model.message import Message
 
 
 def rtp_info(
-    base: str, channel: str, tracks: Sequence[WireTrack], retained: Iterable[Message]
+    base: str, channel: str, tracks: Sequence[WireTrack], retained: Sequence[Message]
 ) -> str:
     """
     Return the RTP-Info of a player that begins at the last head of *retained*: the numbers of
@@ -33,13 +33,18 @@ def rtp_info(
     """
     first: dict[int, Unit] = {}
     last: dict[int, Unit] = {}
-    for message in retained:
+    is_behind_head = True
+    wanted = {wire.track.id for wire in tracks}
+    for message in reversed(retained):  # there may be many of earlier groups
         thing = read_live(message)
         if isinstance(thing, Head):
-            first.clear()
+            is_behind_head = False
         elif isinstance(thing, Unit):
-            first.setdefault(thing.track, thing)
-            last[thing.track] = thing
+            last.setdefault(thing.track, thing)
+            if is_behind_head:
+                first[thing.track] = thing
+        if not is_behind_head and wanted <= last.keys():
+            break
     return ",".join([_entry(base, channel, wire, first, last) for wire in tracks])
 
 

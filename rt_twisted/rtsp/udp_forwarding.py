@@ -99,6 +99,14 @@ class InterleavedAction:
             raise HttpError(503, "no UDP port is free") from None
 
 
+class _QuietProtocol(DatagramProtocol):
+    """
+    A protocol whose start and stop are not logged.
+    """
+
+    noisy = False
+
+
 class UdpForwarder:
     """
     Sends packets to UDP targets, until it is closed.
@@ -121,7 +129,7 @@ class UdpForwarder:
             if is_v6 not in self._ports:
                 interface = "::" if is_v6 else ""
                 try:
-                    port = reactor.listenUDP(0, DatagramProtocol(), interface=interface)
+                    port = reactor.listenUDP(0, _QuietProtocol(), interface=interface)
                 except CannotListenError:
                     self.close("")
                     raise
