@@ -212,6 +212,20 @@ class DuplexSubscriber:
         if not self.subscriber.behind:
             closing.advance()
 
+    def detach(self, reason: DisconnectReason) -> None:
+        """
+        Leave the hub, and leave the connection open for the owner, which replaces this as its
+        protocol. Not while there is a backlog, which would be lost.
+        """
+        self.subscriber.detach(reason)
+        self._release()
+
+    def _release(self) -> None:
+        # Break the reference cycles, else memory is held until the garbage collector runs.
+        self.drained = None
+        self.subscriber.observer = self._hub
+        del self._owner
+
     # What Twisted calls.
 
     def makeConnection(self, transport: Any) -> None:
@@ -226,10 +240,7 @@ class DuplexSubscriber:
     def connectionLost(self, reason: Failure) -> None:
         self.subscriber.connectionLost(reason)
         self._owner.on_lost()
-        self.drained = None
-        # Break the reference cycles, else memory is held until the garbage collector runs.
-        self.subscriber.observer = self._hub
-        del self._owner
+        self._release()
 
     # What the subscriber calls.
 

@@ -82,6 +82,7 @@ class RtspConnection:
         self._queue: deque[RtspItem | RemoteProtocolError] = deque()
         self._queued_bytes = 0  # at least what the queue has
         self._busy = False  # a request is being answered
+        self._holding = False  # nothing is read until then: others wait behind it
         self._processing = False
         self._pauses = 0
         self._received_at: float = server.reactor.seconds()
@@ -234,11 +235,14 @@ class RtspConnection:
                     self.close()
         finally:
             self._processing = False
+        # Not before: a client that leaves while its only request is answered would not be noticed.
+        if self._busy and self._queue and not (self._holding or self.closed):
+            self._holding = True
+            self.pause_input()
 
     def _begin(self, request: RtspRequest) -> None:
         self._busy = True
         self._busy_since = self.server.reactor.seconds()
-        self.pause_input()
         answered = ensureDeferred(self._answer(request))
         answered.addErrback(lambda failure: self._on_unexpected(failure))
         answered.addBoth(self._on_answered)
@@ -246,7 +250,9 @@ class RtspConnection:
     def _on_answered(self, _: object) -> None:
         self._busy = False
         self._begun_at += self.server.reactor.seconds() - self._busy_since
-        self.resume_input()
+        if self._holding:
+            self._holding = False
+            self.resume_input()
         self._process()
 
     def _on_unexpected(self, failure: Failure) -> None:

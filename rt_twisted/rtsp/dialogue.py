@@ -9,6 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionLost
+
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.subscription import end_with_grant, when_admitted
 from rt_twisted.codecs.addresses import limit_key
@@ -25,7 +28,7 @@ from rt_twisted.media.sdp import parse_sdp
 from rt_twisted.media.unit import Head, read
 from rt_twisted.metrics.responses import PUBLISHES, SUBSCRIBERS, count_refusal
 from rt_twisted.model.errors import Header, HttpError, Unavailable
-from rt_twisted.model.message import Sync
+from rt_twisted.model.message import Message, Sync
 from rt_twisted.rtsp.fields import (
     TransportSpecification,
     choose_transport,
@@ -88,6 +91,7 @@ class Dialogue:
         self._session = secrets.token_hex(8)
         self._named: Named | None = None
         self._recording: RecordingSink | None = None
+        self._waiting: Deferred[Message | None] | None = None  # for a publisher
 
     @property
     def state(self) -> RtspState:
@@ -123,9 +127,11 @@ class Dialogue:
 
     def release(self) -> None:
         """
-        Release what is counted: the connection is lost.
+        Release what is counted, and end a wait for a publisher: the connection is lost.
         """
         self._enter(RtspState.INIT)
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def touch(self, size: int) -> None:
         """
@@ -213,15 +219,24 @@ class Dialogue:
     async def _offer(self, exchange: RtspExchange, path: str) -> Named:
         """
         Return what the client may play at *path*.
+
+        Raises:
+            ConnectionLost: the client has disconnected.
         """
         route, match = self._route("DESCRIBE", path)
         access = self._connection.server.access
         channel, match = await play_permitted(access, exchange, route, match)
         context = route.context
         context.hub.admit("")
-        first = await first_message(
+        self._waiting = first_message(
             context.hub, context.reactor, channel, RtpInterleaved(), route.wait
         )
+        try:
+            first = await self._waiting
+        except CancelledError:
+            raise ConnectionLost from None
+        finally:
+            self._waiting = None
         head = read(first) if first is not None else None
         if not isinstance(head, Head):
             raise HttpError(404, f"channel {channel!r} has no publisher")
@@ -348,7 +363,7 @@ class Dialogue:
         if duplex is not None and duplex.subscriber.behind:
             self._connection.abort("the client did not take the response")
         elif duplex is not None:
-            duplex.subscriber.detach(DisconnectReason.CLIENT)
+            duplex.detach(DisconnectReason.CLIENT)
             self._connection.take_back()
 
     def _forget(self) -> None:

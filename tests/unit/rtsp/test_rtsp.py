@@ -127,6 +127,27 @@ def test_without_a_publisher_a_stream_is_not_found() -> None:
     assert response.status == 404
 
 
+def test_a_client_that_leaves_while_it_waits_for_a_publisher() -> None:
+    """
+    Nothing of it is left; one that has sent more requests is not read meanwhile.
+    """
+    place = RtspPlace()
+    player, hasty = place.connect(), place.connect()
+    player.send(player.request("DESCRIBE"))
+    hasty.send(hasty.request("DESCRIBE") + hasty.request("OPTIONS"))
+    assert place.hub.statistics.counts_of("cam").subscribers == 2
+    assert player.caller.wire.producerState == "producing"
+    assert hasty.caller.wire.producerState == "paused"
+
+    player.caller.hang_up()
+
+    assert place.hub.statistics.counts_of("cam").subscribers == 1
+    place.pass_seconds(11)
+    assert place.hub.statistics.counts_of("cam").subscribers == 0
+    assert hasty.caller.wire.producerState == "producing"
+    assert [response.status for response in hasty.responses()] == [404, 200]
+
+
 def test_pipelined_requests_and_packets_between_them() -> None:
     """
     Requests are answered in order, and packets in front of and behind them are received.
@@ -808,7 +829,7 @@ def test_a_client_that_does_not_read_the_last_response() -> None:
     assert client.caller.wire.aborted
 
 
-@pytest.mark.parametrize("kind", ["options", "describe", "record", "play"])
+@pytest.mark.parametrize("kind", ["options", "describe", "record", "play", "pause", "teardown"])
 def test_connections_leave_no_reference_cycles(kind: str) -> None:
     """
     A connection is freed when it is lost, without the garbage collector.
@@ -819,8 +840,10 @@ def test_connections_leave_no_reference_cycles(kind: str) -> None:
         client = RtspPlace().connect()
         client.record()
         client.picture(0, IDR)
-    elif kind == "play":
+    elif kind in ("play", "pause", "teardown"):
         client.play()
+        if kind != "play":
+            client.send(client.request(kind.upper()))
     else:
         client.ask(kind.upper())
     wire = client.caller.wire
