@@ -29,6 +29,7 @@ from rt_twisted.actions.upload.folder import (
     write_all,
 )
 from rt_twisted.actions.upload.writeback import start_writeback
+from rt_twisted.codecs.file_names import safe_name
 from rt_twisted.model.errors import HttpError
 
 _TOKEN = 16  # characters that name a writer
@@ -321,6 +322,8 @@ def _read(folder: UploadFolder, id: str, lease: int, channel: str) -> PartialUpl
         info = UploadInfo(id, **about)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         raise _missing() from None  # the daemon crashed while it was created
+    if safe_name(info.name) != info.name:
+        raise _missing()  # written by another program that may write to the folder
     if to != folder.file:
         raise _missing()  # of another route
     if info.channel != channel:
@@ -332,7 +335,9 @@ def _read(folder: UploadFolder, id: str, lease: int, channel: str) -> PartialUpl
         try:
             size = os.stat(folder.part_path(id), follow_symlinks=False).st_size
             if 0 <= floor < size:
-                os.truncate(folder.part_path(id), floor)
+                part = folder.open_part(id)
+                os.ftruncate(part, floor)
+                os.close(part)
                 size = floor
         except FileNotFoundError:
             raise _missing() from None

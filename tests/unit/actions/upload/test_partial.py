@@ -8,6 +8,7 @@ import hashlib
 import os
 import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -263,3 +264,57 @@ def test_an_upload_belongs_to_a_channel(folder: UploadFolder) -> None:
     assert again.finish(PartialHash())[0] == "a.txt"
     again.close()
     assert acquire(folder, info.id, "mine").result is not None
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_in_the_folder_is_not_followed(
+    folder: UploadFolder, info: UploadInfo, tmp_path: Path, exists: bool
+) -> None:
+    """
+    A link that has the name of an upload is a file that exists, wherever it leads.
+    """
+    folder = UploadFolder(str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
+    victim = tmp_path / "victim"
+    if exists:
+        victim.write_bytes(b"mine")
+    (tmp_path / "uploads" / "a.txt").symlink_to(victim)
+    upload = begun(create(folder, info))
+    upload.append(b"0123456789")
+
+    assert upload.finish(PartialHash())[0] == "a-2.txt"
+    assert (tmp_path / "uploads" / "a-2.txt").read_bytes() == b"0123456789"
+    assert (victim.read_bytes() if exists else victim.exists()) == (b"mine" if exists else False)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_part_that_is_a_link_is_not_written(
+    folder: UploadFolder, info: UploadInfo, tmp_path: Path, checked: bool
+) -> None:
+    """
+    Neither appended to nor cut, whatever another program has put into the folder.
+    """
+    first = begun(create(folder, info), checked)
+    first.append(b"01234")
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine and much longer than the upload" * 9)
+    part = Path(folder.part_path(info.id))
+    part.unlink()
+    part.symlink_to(victim)
+
+    with pytest.raises(OSError, match="symbolic links"):
+        begun(acquire(folder, info.id))
+    assert victim.read_bytes() == b"mine and much longer than the upload" * 9
+
+
+@pytest.mark.parametrize("name", ["../victim", "/tmp/victim", ".bashrc", "a/b"])
+def test_a_name_that_another_program_wrote_is_no_path(
+    folder: UploadFolder, info: UploadInfo, name: str
+) -> None:
+    """
+    The description of an upload is a file, which others may be able to write.
+    """
+    create(folder, replace(info, name=name))
+
+    with pytest.raises(HttpError, match="no such upload"):
+        acquire(folder, info.id)

@@ -474,6 +474,37 @@ def test_wrong_requests_are_refused(uploads: Uploads, sent: bytes, status: int) 
     assert uploads.names() == []
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (b"../../etc/passwd", "passwd"),
+        (b"a\r\nSet-Cookie: x=1.txt", "a__Set-Cookie_ x=1.txt"),
+        (b"a\0b.txt", "a_b.txt"),
+        (b"..", "unnamed"),
+        (b".htaccess", "htaccess"),
+        (b"\xff\xfe.txt", "\ufffd\ufffd.txt"),
+        (b"C:\\windows\\con.txt", "_con.txt"),
+        (b"x" * 300 + b".jpg", "x" * 196 + ".jpg"),
+        (b".upload-" + b"0" * 32 + b".part", "upload-" + "0" * 32 + ".part"),
+    ],
+)  # fmt: skip
+def test_names_of_tus_are_made_safe(uploads: Uploads, given: bytes, name: str) -> None:
+    """
+    Whatever the Base64 of a client hides, the name is that of a visible file in the folder, and no
+    response or event has more lines by it.
+    """
+    more = b"Upload-Length: 0\r\nUpload-Metadata: filename %s\r\n" % b64encode(given)
+    answer = uploads.answer(request(b"POST", TUS + more, b""))
+
+    assert answer.status == 201
+    assert "set-cookie" not in answer.headers
+    assert [one for one in uploads.names() if not one.startswith(".")] == [name]
+    path = b"/" + answer.headers["location"].encode()
+    shown = uploads.answer(head(path)).headers["upload-metadata"]
+    assert shown == f"filename {b64encode(given).decode()}"
+    assert [data["name"] for event, data in uploads.published() if event == "uploaded"] == [name]
+
+
 def test_methods_may_be_overridden(uploads: Uploads) -> None:
     """
     Some environments have POST only.
