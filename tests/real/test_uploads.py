@@ -279,6 +279,48 @@ def test_uppy_uploads_from_another_origin(
         assert (folder / name).read_bytes() == b"\x07" * 1_000_000
 
 
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_large_upload_takes_little_memory(
+    daemon: StartDaemon, folder: Path, tmp_path: Path, resumed: bool
+) -> None:
+    """
+    256 MiB grow the daemon by less than 10 MB at any time.
+    """
+    server = daemon(f"--route=^/upload upload:{folder}")
+    small, large = tmp_path / "small.bin", tmp_path / "large.bin"
+    for path, size in ((small, 2**20), (large, 2**28)):
+        path.touch()
+        os.truncate(path, size)
+
+    def send(path: Path) -> str:
+        status = ("-o", os.devnull, "-w", "%{http_code}")
+        if not resumed:
+            return curl("-T", str(path), *status, f"{server.url}/upload/")
+        url = create(f"{server.url}/upload", path.stat().st_size)
+        kind = ("Content-Type: application/offset+octet-stream", "Upload-Offset: 0", "Expect:")
+        return curl("-X", "PATCH", "-T", str(path), *tus_headers(*kind), *status, url)
+
+    done = "204" if resumed else "200"
+    assert send(small) == done
+    before = _memory(server.pid, "VmRSS")
+    Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak is that from now on
+    assert send(large) == done
+
+    assert _memory(server.pid, "VmHWM") - before < 10_000_000
+    assert sorted(path.stat().st_size for path in folder.glob("[!.]*")) == [2**20, 2**28]
+
+
+def _memory(pid: int, field: str) -> int:
+    """
+    Return a size of the memory of a process, in bytes.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"there is no {field}")
+
+
 @pytest.fixture
 def many_files() -> Iterator[None]:
     """
