@@ -117,10 +117,10 @@ class NodeClient:
     tus-js-client at work.
     """
 
-    def __init__(self, endpoint: str, path: Path, chunk: int) -> None:
+    def __init__(self, endpoint: str, path: Path, chunk: int, url: str = "") -> None:
         require_npm("tus-js-client")
         script = CLIENTS / "tus_client.mjs"
-        command = [require("node", "nodejs"), str(script), endpoint, str(path), str(chunk)]
+        command = [require("node", "nodejs"), str(script), endpoint, str(path), str(chunk), url]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -207,6 +207,30 @@ def test_one_request_at_a_time_writes(
     for stuck in sockets:
         stuck.close()
 
+    [path] = folder.glob("[!.]*")
+    assert digest(path) == digest(data)
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_tabs_upload_the_same_file(
+    daemon: StartDaemon, redis: Server, folder: Path, data: Path, workers: int
+) -> None:
+    """
+    Two of tus-js-client that go on with one upload take it from each other; both end well, and
+    the file is whole.
+    """
+    shared = ("--broker=redis", f"--redis-port={redis.port}", f"--workers={workers}")
+    server = daemon(f"--route=^/upload upload:{folder}", *shared)
+    url = create(f"{server.url}/upload", SIZE)
+    clients = [NodeClient(f"{server.url}/upload", data, 2_000_000, url) for _ in range(2)]
+    try:
+        ends = [list(client.lines())[-1] for client in clients]
+    finally:
+        for client in clients:
+            client.end()
+
+    assert ends == [{"done": True}] * 2
     [path] = folder.glob("[!.]*")
     assert digest(path) == digest(data)
 
