@@ -110,7 +110,9 @@ def test_clients_are_disconnected_on_all_workers_and_nodes(
     if kind == "redis":
         broker = ("--broker=redis", f"--redis-port={request_fixture('redis').port}")
     else:
-        broker = ("--broker=amqp", f"--amqp-port={request_fixture('rabbit').port}")
+        # An exchange of its own: that of the test with a stream has another type.
+        port = request_fixture("rabbit").port
+        broker = ("--broker=amqp", f"--amqp-port={port}", "--amqp-exchange=acts")
     one = daemon(*OPTIONS, *broker, "--workers=2")
     two = daemon(*OPTIONS, *broker)
     mine = token(channels=["news", "other"])
