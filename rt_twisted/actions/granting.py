@@ -87,12 +87,13 @@ def _act_when_admitted(
     """
 
     def ask(_: None) -> Deferred[Any]:
-        exchange.admitted = True
+        exchange.admitted = exchange.ends_half_closed = True  # none is asked about who has left
         answered: Deferred[Any] = context.gate.app.ask(question)
         exchange.watch(answered.cancel)
         return answered.addCallbacks(answer, gone)
 
     def answer(answered: AppAnswer) -> object:
+        exchange.ends_half_closed = False
         result: Any = act(match.with_grant(_grant_for(context, exchange, answered)))
         return ensureDeferred(result) if iscoroutine(result) else result
 

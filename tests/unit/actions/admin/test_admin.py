@@ -15,7 +15,7 @@ from twisted.internet.testing import StringTransport
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.access.revocations import Revocations
+from rt_twisted.access.revocations import Revocation, Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.actions.admin.bus import AdminBus
 from rt_twisted.actions.admin.revocation_replication import RESEND
@@ -275,6 +275,30 @@ def test_revoke(node: AdminNode) -> None:
     assert not callers[1].open
     fresh = token(channels=["a"], iat=NOW + 100)
     assert b" 200 " in show(server, "/sse?channels=a", bearer(fresh)).written()
+
+
+def test_revoked_tokens_renew_nothing(node: AdminNode) -> None:
+    """
+    On open connections, also of a client whose token so far is valid; one that has another valid
+    token in time stays.
+    """
+    server = node.server
+    peer = server.open("/ws?channels=a", bearer(token(channels=["a"], jti="t1")))
+    client = Sio(server)
+    assert connect(client, token=token(channels=["a"], jti="t1")) == 200
+    lost = token(channels=["a", "b"], jti="lost")
+    assert node.ask("POST", "revoke", {"jti": "lost"})[0] == 200
+    peer.received()
+    assert peer.command(type="token", token=lost, id=1)[-1]["status"] == 401
+    assert client.emit("token", lost)["status"] == "error"
+    entry = Revocation(jti="t1", until=NOW + 60, changed=NOW)
+    node.bus.revoke(entry)
+    good = token(channels=["a"], jti="t2")
+    assert peer.command(type="token", token=good, id=2)[-1]["type"] == "ack"
+    pass_seconds(server, 1)
+    server.publish("on", channel="a")
+    assert "on" in [one["data"] for one in peer.received() if "data" in one]
+    assert server.hub.current_metrics().closed == {"expired": 1}
 
 
 @pytest.mark.parametrize("path", ["/sse?channels=a", "/ws?channels=a"])
