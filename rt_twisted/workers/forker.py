@@ -30,7 +30,11 @@ FORK_SECONDS = 5.0
 MAX_PACKET = 4096  # bytes
 SECRETS = "RT_"  # how environment variables begin that have settings
 # Modules that install a reactor, and the packages of which modules are imported before the fork.
-_NOT_BEFORE = ("rt_twisted.brokers.redis", "twisted.internet.reactor", "twisted.plugins")
+_NOT_BEFORE = (
+    "rt_twisted.brokers.redis.connections",
+    "twisted.internet.reactor",
+    "twisted.plugins",
+)
 _BEFORE = (
     *("rt_twisted", "twisted", "zope", "OpenSSL", "cryptography", "h2", "hpack", "hyperframe"),
     *("httptools", "websockets", "multipart", "jwt", "prometheus_client", "txamqp"),

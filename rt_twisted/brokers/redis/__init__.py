@@ -1,5 +1,5 @@
 """
 Several nodes on one redis: one log, one order, replay on every node.
 
-Importing `broker.RedisBroker` imports txredisapi, which installs the reactor: do it late.
+Building a `broker.RedisBroker` imports txredisapi, which installs the reactor: do it late.
 """

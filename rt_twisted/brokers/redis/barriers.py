@@ -7,15 +7,17 @@ that was published before it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
-from txredisapi import ResponseError
 
-from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavailable
+from rt_twisted.brokers.redis.errors import RedisUnavailable, ResponseError
 from rt_twisted.brokers.redis.publisher import Call
 from rt_twisted.brokers.redis.scripts import BARRIER
 from rt_twisted.model.message import Position
+
+if TYPE_CHECKING:
+    from rt_twisted.brokers.redis.connections import PubSubConnection
 
 
 class Barriers:

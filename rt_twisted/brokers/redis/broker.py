@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
-from txredisapi import RedisError, ResponseError
 from zope.interface import implementer
 
 from rt_twisted.brokers.connector import Reconnector, retry_policy
@@ -35,31 +34,31 @@ from rt_twisted.brokers.interfaces import (
 )
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.claims import RedisClaims
-from rt_twisted.brokers.redis.connections import (
+from rt_twisted.brokers.redis.copies import CopyNames, encode
+from rt_twisted.brokers.redis.errors import (
     PERMANENT_ERRORS,
     TEMPORARY_ERRORS,
     AuthFailed,
-    CommandConnection,
-    PubSubConnection,
     RedisUnavailable,
-    ServerInfo,
-    connect,
-    find_master,
+    ResponseError,
     reason_of,
 )
-from rt_twisted.brokers.redis.copies import CopyNames, encode
 from rt_twisted.brokers.redis.history import RedisHistoryReader
 from rt_twisted.brokers.redis.publisher import RedisPublisher
 from rt_twisted.brokers.redis.receiver import RedisReceiver
 from rt_twisted.brokers.redis.scripts import ALL_SCRIPTS, FORGET, HELLO, READ_SCRIPTS, Script
 from rt_twisted.brokers.redis.sequencer import Sequencer
-from rt_twisted.brokers.redis.server import Address, RedisServer
+from rt_twisted.brokers.redis.server import Address, RedisServer, ServerInfo
 from rt_twisted.brokers.redis.subscriptions import RedisSubscriptions
 from rt_twisted.brokers.redis.write_probe import WriteProbe
 from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.load_object import load_object
 from rt_twisted.model.message import NOWHERE, Draft, Position, PublishResult, Replay, Since
 from rt_twisted.model.retention import OVERHEAD, Retention
+
+if TYPE_CHECKING:
+    from rt_twisted.brokers.redis.connections import CommandConnection, PubSubConnection
 
 _log = Logger()
 
@@ -68,6 +67,7 @@ BARRIER_CHECKS = 2  # checks between two barriers
 SLOW_RETRY = 10.0  # seconds before the next attempt, where redis denies access
 _RETRY = retry_policy(0.05, 5.0, 2.0)
 _CONNECTED = "is connected"
+_CONNECTIONS = "rt_twisted.brokers.redis.connections"
 
 
 @implementer(
@@ -117,6 +117,7 @@ class RedisBroker(Service):
         # Pub/sub names are not divided by databases, keys are.
         self._keys = (prefix, f"{prefix}{server.db}:")
         node = secrets.token_hex(8)
+        self._connections: Any = load_object(_CONNECTIONS)
         self._commands: CommandConnection | None = None
         self._pubsub: PubSubConnection | None = None
         self._server_info = ServerInfo("", False, False)
@@ -266,7 +267,7 @@ class RedisBroker(Service):
         self._denied = False
         try:
             await self._run_connections()
-        except (RedisUnavailable, RedisError, ValueError) as error:
+        except (RedisUnavailable, ResponseError, ValueError) as error:
             reason = reason_of(error) or type(error).__name__
             self._log_state(f"is away: {reason}")
         except AuthFailed as error:
@@ -294,8 +295,8 @@ class RedisBroker(Service):
             RedisUnavailable, AuthFailed, ResponseError: always, when the connection is
                 lost or cannot be made.
         """
-        address = await find_master(self._reactor, self._server, self._timeout)
-        commands = CommandConnection(self._timeout)
+        address = await self._connections.find_master(self._reactor, self._server, self._timeout)
+        commands: CommandConnection = self._connections.CommandConnection(self._timeout)
         try:
             await self._connect(address, commands)
             self._server_info = await commands.login(self._server)
@@ -326,7 +327,7 @@ class RedisBroker(Service):
 
     async def _connect(self, address: Address | None, connection: CommandConnection) -> None:
         endpoint = self._server.endpoint(self._reactor, address, self._timeout)
-        await connect(endpoint, connection)
+        await self._connections.connect(endpoint, connection)
 
     async def _open_log(self, commands: CommandConnection) -> None:
         """
@@ -335,7 +336,7 @@ class RedisBroker(Service):
         newest = self._receiver.newest
         try:
             for script in ALL_SCRIPTS:
-                await commands.execute_command("SCRIPT", "LOAD", script.text)
+                await commands.load_script(script)
             epoch, offset, start, jumps = await self._call(
                 HELLO,
                 secrets.token_hex(4),
@@ -363,7 +364,7 @@ class RedisBroker(Service):
         Raises:
             RedisUnavailable: always, when the connection is lost or cannot be made.
         """
-        pubsub = PubSubConnection(self._timeout, self._receiver)
+        pubsub: PubSubConnection = self._connections.PubSubConnection(self._timeout, self._receiver)
         try:
             await self._connect(address, pubsub)
             server_info = await pubsub.login(self._server)

@@ -9,12 +9,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from txredisapi import ResponseError
 from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import ClaimTaken, IClaim
-from rt_twisted.brokers.redis.connections import RedisUnavailable
 from rt_twisted.brokers.redis.copies import encode
+from rt_twisted.brokers.redis.errors import RedisUnavailable, ResponseError
 from rt_twisted.brokers.redis.publisher import Call
 from rt_twisted.brokers.redis.scripts import CLAIM
 from rt_twisted.model.errors import Unavailable

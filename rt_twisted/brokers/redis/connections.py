@@ -2,14 +2,13 @@
 The two connections of a node to redis: one for commands, one for pub/sub.
 
 txredisapi implements the protocol. What it would send on its own at the beginning of a
-connection, and its conversions of anything but bytes, are left out.
+connection, and its conversions of anything but bytes, are left out. It installs the reactor when
+it is imported, so nothing else imports it, and this module is loaded when a broker is built.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import hiredis
@@ -20,53 +19,16 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from rt_twisted.brokers.peers import describe, explain
+from rt_twisted.brokers.redis.errors import (
+    TEMPORARY_ERRORS,
+    AuthFailed,
+    RedisUnavailable,
+    ResponseError,
+)
 from rt_twisted.brokers.redis.scripts import Script
-from rt_twisted.brokers.redis.server import RedisServer
+from rt_twisted.brokers.redis.server import RedisServer, ServerInfo
 
 MAX_COMMAND_BYTES = 1 << 20  # of names in one SUBSCRIBE
-TEMPORARY_ERRORS = ("LOADING", "MASTERDOWN", "READONLY", "BUSY")
-# A permission that is missing, a command that a proxy does not know, a cluster.
-PERMANENT_ERRORS = ("NOPERM", "ERR", "CROSSSLOT", "MOVED")
-_SCRIPT_PLACE = re.compile(r" script: [0-9a-f]{40}")
-
-
-class RedisUnavailable(Exception):
-    """
-    Raised when redis cannot be used now; the text is the reason.
-    """
-
-
-class AuthFailed(Exception):
-    """
-    Raised when redis denies access; the text is the reason. An operator has to change something.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """
-    The state that a server reports of itself.
-
-    Args:
-        run: id of this redis process.
-        safe: whether it has all of its data after a restart (an append-only
-            file, and it has not taken over from another server).
-        evicts: whether it may evict any key when memory is short.
-    """
-
-    run: str
-    safe: bool
-    evicts: bool
-
-
-def reason_of(error: BaseException | None) -> str:
-    """
-    Return the text of an error of redis, without the place in our script.
-    """
-    text = str(error)
-    if text.startswith("ERR Error running script"):  # redis before 7
-        text = text.rpartition(": -")[2]
-    return _SCRIPT_PLACE.split(text)[0]
 
 
 class IPubSubListener(Protocol):
@@ -100,6 +62,9 @@ class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it h
 
     def __init__(self, seconds: float) -> None:
         super().__init__(charset=None, convertNumbers=False, replyTimeout=seconds)
+        self._reader = hiredis.Reader(
+            protocolError=txredisapi.InvalidData, replyError=ResponseError
+        )
         self.lost: Deferred[str] = Deferred()  # fires with the reason
         self._reason = ""
         self._error: BaseException | None = None  # that ended the connection
@@ -171,7 +136,7 @@ class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it h
             if server.db:
                 await self.execute_command("SELECT", server.db)
             text: bytes = await self.execute_command("INFO")
-        except txredisapi.ResponseError as error:
+        except ResponseError as error:
             if str(error).startswith(TEMPORARY_ERRORS):
                 raise RedisUnavailable(str(error)) from None
             raise AuthFailed(str(error)) from None
@@ -189,6 +154,18 @@ class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it h
             info.get("maxmemory", "0") != "0" and info.get("maxmemory_policy", "")[:3] == "all",
         )
 
+    async def load_script(self, script: Script) -> None:
+        """
+        Store *script* in redis.
+
+        Raises:
+            RedisUnavailable, ResponseError: see `run_script`.
+        """
+        try:
+            await self.execute_command("SCRIPT", "LOAD", script.text)
+        except txredisapi.ConnectionError as error:
+            raise RedisUnavailable(str(error)) from None
+
     async def run_script(
         self, script: Script, keys: tuple[str, str], arguments: tuple[Any, ...]
     ) -> Any:
@@ -197,12 +174,12 @@ class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it h
 
         Raises:
             RedisUnavailable: the connection is lost, or there was no answer in time.
-            txredisapi.ResponseError: redis answered with an error.
+            ResponseError: redis answered with an error.
         """
         try:
             try:
                 return await self.execute_command("EVALSHA", script.digest, 2, *keys, *arguments)
-            except txredisapi.ResponseError as error:
+            except ResponseError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
                 return await self.execute_command("EVAL", script.text, 2, *keys, *arguments)
@@ -344,7 +321,7 @@ async def find_master(reactor: Any, server: RedisServer, seconds: float) -> tupl
             reasons.append(f"{sentinel} has no master {server.master!r}")
         except RedisUnavailable as error:
             reasons.append(f"{sentinel}: {error}")
-        except txredisapi.RedisError as error:
+        except (ResponseError, txredisapi.RedisError) as error:
             reasons.append(f"{sentinel}: {connection.explain(error)}")
         finally:
             if connection.transport is not None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from txredisapi import ResponseError
-
 from rt_twisted.brokers.history_batch import HistoryBatcher, HistoryQuery
 from rt_twisted.brokers.redis.barriers import Barriers
-from rt_twisted.brokers.redis.connections import RedisUnavailable
 from rt_twisted.brokers.redis.copies import encode
 from rt_twisted.brokers.redis.entries import Entry, by_offset, find_gaps, read_slice
+from rt_twisted.brokers.redis.errors import RedisUnavailable, ResponseError
 from rt_twisted.brokers.redis.pattern_history import PatternReader, PatternResult
 from rt_twisted.brokers.redis.publisher import Call
 from rt_twisted.brokers.redis.queries import ChannelQuery, FetchResult

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from rt_twisted.brokers.history_batch import HistoryQuery
-from rt_twisted.brokers.redis.connections import RedisUnavailable
 from rt_twisted.brokers.redis.entries import ChannelSlice, Entry, by_offset, find_gaps
+from rt_twisted.brokers.redis.errors import RedisUnavailable
 from rt_twisted.brokers.redis.publisher import Call
 from rt_twisted.brokers.redis.queries import ChannelQuery, FetchResult
 from rt_twisted.brokers.redis.scripts import CHANGED

@@ -9,11 +9,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
-from txredisapi import ResponseError
 
 from rt_twisted.brokers.publisher import MAX_PENDING_BYTES, Publication
-from rt_twisted.brokers.redis.connections import RedisUnavailable, reason_of
 from rt_twisted.brokers.redis.copies import CopyNames, encode
+from rt_twisted.brokers.redis.errors import RedisUnavailable, ResponseError, reason_of
 from rt_twisted.brokers.redis.scripts import PUBLISH
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, Position, PublishResult

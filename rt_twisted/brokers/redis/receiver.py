@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
-from txredisapi import ResponseError
 
 from rt_twisted.brokers.interfaces import IReceiver
 from rt_twisted.brokers.redis.barriers import Barriers
-from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavailable
 from rt_twisted.brokers.redis.copies import ANNOUNCED
 from rt_twisted.brokers.redis.entries import (
     GAP,
@@ -27,6 +26,7 @@ from rt_twisted.brokers.redis.entries import (
     read_flags,
     read_live,
 )
+from rt_twisted.brokers.redis.errors import RedisUnavailable, ResponseError
 from rt_twisted.brokers.redis.history import RedisHistoryReader
 from rt_twisted.brokers.redis.pattern_history import MAX_MATCHED
 from rt_twisted.brokers.redis.publisher import OVERHEAD
@@ -35,6 +35,9 @@ from rt_twisted.brokers.redis.sequencer import Sequencer
 from rt_twisted.brokers.redis.subscriptions import RedisSubscriptions
 from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.message import NOWHERE, Position
+
+if TYPE_CHECKING:
+    from rt_twisted.brokers.redis.connections import PubSubConnection
 
 _log = Logger()
 

@@ -18,11 +18,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
-from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.barriers import Barriers
-from rt_twisted.brokers.redis.connections import RedisUnavailable
 from rt_twisted.brokers.redis.copies import CopyNames, encode
+from rt_twisted.brokers.redis.errors import RedisUnavailable, ResponseError
 from rt_twisted.brokers.redis.publisher import BATCH, BATCH_BYTES, OVERHEAD, Call
 from rt_twisted.brokers.redis.scripts import ACQUIRE, NUMBER, RELEASE
 from rt_twisted.codecs.wildcards import Wildcard

@@ -147,3 +147,20 @@ def _address(text: str, port: int) -> Address:
 
 def _format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """
+    The state that a server reports of itself.
+
+    Args:
+        run: id of this redis process.
+        safe: whether it has all of its data after a restart (an append-only
+            file, and it has not taken over from another server).
+        evicts: whether it may evict any key when memory is short.
+    """
+
+    run: str
+    safe: bool
+    evicts: bool

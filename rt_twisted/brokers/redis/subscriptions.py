@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
-from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.barriers import Barriers
-from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavailable
 from rt_twisted.brokers.redis.copies import ANNOUNCED, CopyNames, encode
+from rt_twisted.brokers.redis.errors import RedisUnavailable, ResponseError
 from rt_twisted.codecs.wildcard_index import WildcardIndex
 from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.message import Position
+
+if TYPE_CHECKING:
+    from rt_twisted.brokers.redis.connections import PubSubConnection
 
 SentSubscription = tuple[Selector, int]  # a channel or pattern, and its command's number
 _SPECIAL = re.compile(rb"[*?\[\\]")  # in redis' patterns

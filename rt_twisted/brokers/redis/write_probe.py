@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from txredisapi import ResponseError
-
-from rt_twisted.brokers.redis.connections import RedisUnavailable
+from rt_twisted.brokers.redis.errors import RedisUnavailable, ResponseError
 from rt_twisted.brokers.redis.publisher import Call
 from rt_twisted.brokers.redis.scripts import PUBLISH
 

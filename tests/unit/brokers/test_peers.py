@@ -18,7 +18,8 @@ from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.protocol import SILENCE, AmqpConnection
 from rt_twisted.brokers.amqp.specification import load_specification
 from rt_twisted.brokers.peers import describe, explain
-from rt_twisted.brokers.redis.connections import CommandConnection, RedisUnavailable
+from rt_twisted.brokers.redis.connections import CommandConnection
+from rt_twisted.brokers.redis.errors import RedisUnavailable
 from rt_twisted.brokers.redis.server import RedisServer
 
 FOREIGN = [

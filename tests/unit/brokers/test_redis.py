@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.copies import CopyNames
 from rt_twisted.brokers.redis.entries import (
@@ -25,6 +24,7 @@ from rt_twisted.brokers.redis.entries import (
     read_live,
     read_slice,
 )
+from rt_twisted.brokers.redis.errors import ResponseError
 from rt_twisted.brokers.redis.publisher import RedisPublisher
 from rt_twisted.brokers.redis.server import RedisServer
 from rt_twisted.model.errors import Unavailable
@@ -107,7 +107,7 @@ def test_errors_of_redis_without_script_places(results: str, reason: str) -> Non
     """
     Errors of scripts in redis 6, 7 and 8, and other errors.
     """
-    from rt_twisted.brokers.redis.connections import reason_of
+    from rt_twisted.brokers.redis.errors import reason_of
 
     assert reason_of(Exception(results.replace("DIGEST", "0123456789" * 4))) == reason
 

@@ -39,11 +39,14 @@ def test_modules_of_users_are_not_shared() -> None:
     """
     loaded = [
         *("json", "shop.models", "rt_twisted.hub.hub", "rt_twisted.brokers.redis.broker"),
+        "rt_twisted.brokers.redis.connections",
         *("twisted.internet.defer", "twisted.internet.reactor", "twisted.internet.epollreactor"),
         *("twistedness", "txredisapi", "rt_twisted.workers.__main__"),
     ]
 
-    assert modules_to_share(loaded) == ["rt_twisted.hub.hub", "twisted.internet.defer"]
+    assert modules_to_share(loaded) == [
+        *("rt_twisted.hub.hub", "rt_twisted.brokers.redis.broker", "twisted.internet.defer")
+    ]
 
 
 @pytest.mark.parametrize(
