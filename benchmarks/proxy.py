@@ -140,10 +140,12 @@ def ask_now_and_then(port: int) -> None:
     waits: list[float] = []
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while not select.select([sys.stdin], [], [], _PAUSE)[0]:
+        while not waits or not select.select([sys.stdin], [], [], _PAUSE)[0]:
             since = time.monotonic()
             fetch(client, "/small", SMALL)
             waits.append((time.monotonic() - since) * 1000)
+            if len(waits) == 1:
+                print("begun", flush=True)
     waits.sort()
     sys.stdout.write(f"{waits[int(len(waits) * 0.99) - 1]}\n")
 
@@ -155,6 +157,8 @@ def another_client(port: int, found: list[float]) -> Iterator[None]:
     """
     command = [sys.executable, "-m", "benchmarks.proxy", "--wait", str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         yield
         output, _ = process.communicate()
     found.append(float(output))
