@@ -5,6 +5,7 @@ for the differences here.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from base64 import b64encode
@@ -48,6 +49,11 @@ DIFFERENCES = {
 # address of the source in the access log.
 NOT_COUNTED = {
     "max_listeners", "slow_listeners", "source_ip", "total_bytes_read", "total_bytes_sent",
+}  # fmt: skip
+SERVER_NOT_COUNTED = {  # of all mounts; see the metrics
+    "client_connections", "clients", "connections", "file_connections", "listener_connections",
+    "source_client_connections", "source_relay_connections", "source_total_connections", "stats",
+    "stats_connections",
 }  # fmt: skip
 SOURCES = (
     ("PUT /a.mp3 HTTP/1.1", ""),
@@ -128,14 +134,16 @@ def ask(station: Station, line: str, password: str, more: str = "") -> tuple[int
     return int(first.split()[1]) if first else 0, headers
 
 
-def shape(station: Station) -> tuple[set[str], set[str]]:
+def shape(station: Station) -> tuple[set[str], set[str], set[str]]:
     """
-    Return what a source has in the JSON and the XML of monitoring.
+    Return what a source has in the JSON and the XML of monitoring, and the server in the latter.
     """
     [source] = station.sources()
     text = station.get("/admin/stats", "boss")[1]
     inner = text.partition('<source mount="/live.mp3">')[2].partition("</source>")[0]
-    return set(source), set(re.findall(r"<([\w-]+)>", inner))
+    server = text.partition("<icestats>")[2].partition("<source ")[0]
+    named = re.compile(r"<([\w-]+)>")
+    return set(source), set(named.findall(inner)), set(named.findall(server))
 
 
 def answers(station: Station, start: Camera) -> tuple[Mapping[str, int], list[dict[str, str]]]:
@@ -189,3 +197,29 @@ def test_monitoring_finds_what_icecast2_has(
         ours, theirs = map(shape, stations)
     assert theirs[0] - ours[0] == set()
     assert theirs[1] - ours[1] == NOT_COUNTED
+    assert theirs[2] - ours[2] == SERVER_NOT_COUNTED
+
+
+def test_monitoring_asks_for_one_mount(daemon: StartDaemon, start: Camera, tmp_path: Path) -> None:
+    """
+    Both servers show one of two mounts, nothing for one without a source, and all without a name.
+    """
+    mounts = ("/live.mp3", "/other.mp3")
+    with ExitStack() as stack:
+        for station in (Station(daemon(*ROUTES).port), icecast2(tmp_path, stack)):
+            nothing = json.loads(station.get("/status-json.xsl")[1])["icestats"]
+            for mount in mounts:
+                ffmpeg(start, station.source_url(mount), 60)
+            wait_for(lambda: all(map(station.is_live, mounts)))  # noqa: B023  # called at once
+            page = "/status-json.xsl"
+            some = json.loads(station.get(f"{page}?mount=/live.mp3")[1])["icestats"]
+            none = json.loads(station.get(f"{page}?mount=/none.mp3")[1])["icestats"]
+            every = json.loads(station.get(page)[1])["icestats"]
+            assert some["source"]["listenurl"].endswith("/live.mp3")
+            assert [one["listenurl"][-9:] for one in every["source"]] == ["/live.mp3", "other.mp3"]
+            assert none.keys() == nothing.keys() == every.keys() - {"source"} | {"dummy"}
+            one = station.get("/admin/stats?mount=/live.mp3", "boss")[1]
+            assert re.findall(r'<source mount="([^"]*)"', one) == ["/live.mp3"]
+            assert station.get("/admin/stats", "boss")[1].count("<source mount=") == 2
+            for wrong in ("/none.mp3", ""):
+                assert station.get(f"/admin/stats?mount={wrong}", "boss")[0] == 400

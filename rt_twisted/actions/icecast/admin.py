@@ -74,22 +74,35 @@ class IcecastAdminAction:
     async def act(self, exchange: IExchange, match: Match) -> None:
         page = exchange.path.rpartition("/")[2].partition(".")[0]
         if exchange.path.endswith("/status-json.xsl"):
-            body = status_json(await live_mounts(self.context), base_url(exchange), self._started)
+            body = status_json(await self._shown(exchange), base_url(exchange), self._started)
             exchange.answer(200, body, "application/json", NO_STORE)
         elif exchange.path.endswith("/status.xsl"):
-            body = _page(await live_mounts(self.context))
+            body = _page(await self._shown(exchange))
             exchange.answer(200, body, "text/html; charset=utf-8", NO_STORE)
         elif page in _COMMANDS:
             await self._command(exchange, page)
         elif page == "stats":
             self._authorize(exchange)
-            body = stats_xml(await live_mounts(self.context), base_url(exchange), self._started)
+            mounts = await self._shown(exchange)
+            if not mounts and _has_parameter(exchange, "mount"):
+                raise HttpError(400, "Source does not exist")
+            body = stats_xml(mounts, base_url(exchange), self._started)
             exchange.answer(200, body, _XML, NO_STORE)
         elif page == "listmounts":
             self._authorize(exchange)
             exchange.answer(200, mounts_xml(await live_mounts(self.context)), _XML, NO_STORE)
         else:
             raise HttpError(400, "there is no such command here")
+
+    async def _shown(self, exchange: IExchange) -> list[MountStatus]:
+        """
+        Return the mounts that have a source; with `mount=` in the query, that one alone.
+        """
+        mounts = await live_mounts(self.context)
+        if not _has_parameter(exchange, "mount"):
+            return mounts
+        name = _parameter(exchange, "mount").decode(errors="replace")
+        return [mount for mount in mounts if mount.about.get("mount") == name]
 
     @property
     def _started(self) -> float:
@@ -196,6 +209,11 @@ def _parameter(exchange: IExchange, name: str) -> bytes:
         if key == name:
             return unquote_to_bytes(value.replace("+", " ").encode("latin-1"))
     return b""
+
+
+def _has_parameter(exchange: IExchange, name: str) -> bool:
+    parts = exchange.query_string.split("&")
+    return any(part.partition("=")[0] == name for part in parts)
 
 
 def _page(mounts: list[MountStatus]) -> bytes:

@@ -70,17 +70,12 @@ def status_json(mounts: Sequence[MountStatus], base: str, started: float) -> byt
         base: URL of the server without a slash at the end.
         started: when the server was started, in seconds since 1970.
     """
-    stats: dict[str, object] = {
-        "admin": "",
-        "host": base.partition("://")[2].rpartition(":")[0] or base.partition("://")[2],
-        "location": "",
-        "server_id": SERVER_ID,
-        "server_start": _date(started),
-        "server_start_iso8601": _iso(started),
-    }
+    stats = _server(base, started)
     sources = [_source(mount, base) for mount in mounts]
     if sources:
         stats["source"] = sources[0] if len(sources) == 1 else sources
+    else:
+        stats["dummy"] = None  # as in `_source`
     return json.dumps({"icestats": stats}).encode()
 
 
@@ -91,8 +86,7 @@ def stats_xml(mounts: Sequence[MountStatus], base: str, started: float) -> bytes
     total = sum([mount.listeners for mount in mounts])
     parts = [
         '<?xml version="1.0"?>\n<icestats>',
-        _elements({"listeners": total, "server_id": SERVER_ID, "server_start": _date(started)}),
-        f"<sources>{len(mounts)}</sources>",
+        _elements(_server(base, started) | {"listeners": total, "sources": len(mounts)}),
     ]
     for mount in mounts:
         parts.append(f"<source mount={_quoted(mount.about.get('mount', ''))}>")
@@ -174,6 +168,17 @@ def response_xml(message: str, done: bool) -> bytes:
         f'<?xml version="1.0"?>\n<iceresponse><message>{_escaped(message)}</message>'
         f"<return>{int(done)}</return></iceresponse>\n"
     ).encode()
+
+
+def _server(base: str, started: float) -> dict[str, object]:
+    return {
+        "admin": "",
+        "host": base.partition("://")[2].rpartition(":")[0] or base.partition("://")[2],
+        "location": "",
+        "server_id": SERVER_ID,
+        "server_start": _date(started),
+        "server_start_iso8601": _iso(started),
+    }
 
 
 def _source(mount: MountStatus, base: str) -> dict[str, object]:

@@ -286,6 +286,25 @@ def test_the_status_has_the_shape_of_icecast2() -> None:
     assert b"<td>/a.mp3</td>" in body(station.call(get(b"/status.xsl")))
 
 
+def test_the_status_of_one_mount() -> None:
+    """
+    The query may name it; the others are not shown then.
+    """
+    station = Station()
+    for name in (b"/a.mp3", b"/b.mp3"):
+        station.source(b"SOURCE " + name + b" HTTP/1.0").send(MP3 * 20)
+    station.turn()
+
+    [answer] = station.call(get(b"/status-json.xsl?mount=/b.mp3")).responses()
+    assert answer.json["icestats"]["source"]["listenurl"] == "https://a/b.mp3"
+    [answer] = station.call(get(b"/status-json.xsl?mount=/c.mp3")).responses()
+    assert "source" not in answer.json["icestats"]
+    assert b"/a.mp3" not in body(station.call(get(b"/status.xsl?mount=/b.mp3")))
+    one = body(station.admin(b"/admin/stats?mount=/b.mp3"))
+    assert b'mount="/b.mp3"' in one and b'mount="/a.mp3"' not in one
+    assert status(station.admin(b"/admin/stats?mount=/c.mp3")) == 400
+
+
 def test_the_status_has_the_peak_of_the_listeners() -> None:
     """
     The peak is that since the source has connected, also when all listeners have left.
