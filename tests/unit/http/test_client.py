@@ -141,6 +141,47 @@ def test_cut_responses(cut: bytes) -> None:
         parser.eof()
 
 
+REUSABLE = (
+    OK,
+    b"HTTP/1.1 204 No\r\n\r\n",
+    b"HTTP/1.1 304 No\r\n\r\n",
+    b"HTTP/1.1 103 E\r\nLink: x\r\n\r\n" + OK,
+    b"HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nab",
+    b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nab",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\nX-Sum: 1\r\n\r\n",
+)
+OTHERS = (
+    ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+    ("GET", b"HTTP/1.1 304 No\r\nContent-Length: 5\r\n\r\n"),
+    ("GET", b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx"),
+    ("GET", b"HTTP/1.1 200 OK\r\n\r\nuntil it closes"),
+    ("GET", OK + b"H"),
+    ("GET", OK[:-1]),
+)
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize("first", REUSABLE)
+def test_nothing_is_left_of_the_response_before(first: bytes, step: int) -> None:
+    """
+    The next response on a kept connection is read as if it were the first one.
+    """
+
+    def seen(parser: ResponseParser, sink: Recorder, method: str, data: bytes) -> list[Any]:
+        sink.response, sink.body = None, b""
+        parser.expect(method)
+        for at in range(0, len(data), step):
+            parser.feed(data[at : at + step])
+        return [sink.response, sink.body, parser.complete, parser.reusable, parser.trailers]
+
+    for method, second in (*(("GET", one) for one in REUSABLE), *OTHERS):
+        sink, other = Recorder(), Recorder()
+        used = ResponseParser(sink)
+        assert seen(used, sink, "GET", first)[3]
+        wanted = seen(ResponseParser(other), other, method, second)
+        assert seen(used, sink, method, second) == wanted
+
+
 @given(st.binary(max_size=300), st.sampled_from(["GET", "HEAD"]))
 def test_any_bytes(data: bytes, method: str) -> None:
     """
