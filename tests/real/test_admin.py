@@ -112,7 +112,7 @@ def test_clients_are_disconnected_on_all_workers_and_nodes(
     else:
         # An exchange of its own: that of the test with a stream has another type.
         port = request_fixture("rabbit").port
-        broker = ("--broker=amqp", f"--amqp-port={port}", "--amqp-exchange=acts")
+        broker = ("--broker=amqp", f"--amqp-port={port}", "--amqp-exchange-name=acts")
     one = daemon(*OPTIONS, *broker, "--workers=2")
     two = daemon(*OPTIONS, *broker)
     mine = token(channels=["news", "other"])
