@@ -134,7 +134,8 @@ class Routes:
         self._entries = listed = list(entries)
         requests = [entry for entry in listed if entry.chain is Chain.REQUEST]
         self._routes = [entry for entry in listed if isinstance(entry, Route)]
-        rtmp = [each for each in self._routes if getattr(each.action, "word", "") == "rtmp"]
+        public = [entry for entry in requests if isinstance(entry, Route)]
+        rtmp = [each for each in public if getattr(each.action, "word", "") == "rtmp"]
         if rtmp and rtmp[0].context is not None:
             requests.append(tunnel_route(rtmp[0].context))
         self._chain = RouteChain(requests)
@@ -152,10 +153,11 @@ class Routes:
     @property
     def port_protocols(self) -> list[Any]:
         """
-        Return the actions that provide `IPortProtocol`, in the order of their lines.
+        Return the actions that provide `IPortProtocol`, in the order of their lines. A hand-over
+        reaches no other protocol: those of an `internal-route` are not among them.
         """
         found = []
-        for action in [one.action for one in self._routes]:
+        for action in [one.action for one in self._routes if one.chain is Chain.REQUEST]:
             if IPortProtocol.providedBy(action):
                 found.append(action)
             elif isinstance(action, LazyAction) and action.word in _RECOGNIZE:

@@ -39,6 +39,7 @@ from rt_twisted.routes import (
     DEFAULT,
     WORDS,
     Routes,
+    parse_entry,
     parse_route,
 )
 from tests.contracts.actions import check_action
@@ -664,3 +665,19 @@ def test_searches_of_the_built_in_routes_are_kept() -> None:
     assert routes.find("GET", "/") is routes.find("GET", "/")
     assert isinstance(routes.find("POST", "/open/a"), tuple)
     assert set(chain._known) == {("POST", "/publish", False), ("GET", "/", False)}
+
+
+@pytest.mark.parametrize("word", ["rtsp", "rtmp"])
+def test_internal_routes_are_no_protocols_of_the_ports(word: str) -> None:
+    """
+    A client reaches an `internal-route` by no other protocol, and not by RTMP in HTTP either.
+    """
+
+    def made(start: str) -> Routes:
+        return Routes([parse_entry(f"{start}^/cam$ {word}:cam", routing_context())])
+
+    assert made("").port_protocols
+    routes = made("internal-route ")
+    assert not routes.port_protocols
+    assert routes.find("POST", "/open/1") is None
+    assert routes.find("PUBLISH", "/cam") is None
