@@ -70,6 +70,7 @@ class HandOverOffers:
 
     def __init__(self) -> None:
         self.hidden = ()
+        self._decides = False  # some response could hand its connection over, or change
         self._routes: ResponseRoutes | None = None
         self._context: ActionContext | None = None
 
@@ -80,11 +81,14 @@ class HandOverOffers:
         self._routes = routes
         self._context = context
         self.hidden = routes.responses.pulled
+        self._decides = bool(routes.responses) or routes.has_internal or context.grip is not None
 
     def position(self) -> Position:
         return NOWHERE if self._context is None else self._context.hub.position()
 
     def offer(self, response: HandedResponse) -> bool:
+        if not self._decides:
+            return False
         exchange = response.exchange
         try:
             take = self._find(response)
