@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import rt_twisted.api
-import rt_twisted.interfaces
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(
@@ -32,14 +31,6 @@ def test_importing_it_loads_no_broker_and_no_reactor() -> None:
     """
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, check=True)
     assert done.stdout.decode().strip() == "[]"
-
-
-def test_the_former_import_path_has_the_same_interfaces() -> None:
-    """
-    A plug-in that imports from `rt_twisted.interfaces` still works.
-    """
-    for name in rt_twisted.interfaces.__all__:
-        assert getattr(rt_twisted.interfaces, name) is getattr(rt_twisted.api, name)
 
 
 def test_every_imported_name_is_exported() -> None:
