@@ -1,6 +1,7 @@
 """
 `python -m benchmarks.rtsp`: players by RTSP beside GStreamer's server, publishers, lateness, and
-packets that are read in this process. A server has one core, all else another one.
+packets that are read in this process. A server has one core, for itself if root runs this: it gets
+real-time priority then. All else has another core.
 """
 
 from __future__ import annotations
@@ -217,7 +218,8 @@ def main() -> None:
             found.setdefault(title, []).append(value)
 
         def pinned(command: Sequence[str]) -> Sequence[str]:
-            return ("taskset", "-c", str(server_core), *command)
+            alone = ("chrt", "--rr", "1") if os.geteuid() == 0 else ()
+            return (*alone, "taskset", "-c", str(server_core), *command)
 
         def players(server: str, pid: int, port: int, late: bool = False) -> float:
             with (
