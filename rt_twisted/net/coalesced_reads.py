@@ -18,6 +18,7 @@ from rt_twisted.net.accepting import QuickServer
 _log = Logger()
 
 INTERVAL = 0.005  # seconds that bytes wait for what follows them, and for other connections
+MANY = 8  # publishers: with fewer the processor time is small
 SOME = 64  # connections that are read before the time is looked at
 SLICE = 0.008  # seconds in which connections are read before others are served
 
@@ -25,17 +26,20 @@ SLICE = 0.008  # seconds in which connections are read before others are served
 @implementer(IReadDescriptor)
 class CoalescedReads:
     """
-    Connections that are read together, INTERVAL after one of them has sent something.
+    Connections that are read together, INTERVAL after one of them has sent something. Fewer than
+    *many* are read at once: their frames need not wait.
 
     A process that wakes up for each frame of each publisher runs on cold caches, and ffmpeg sends
     each frame by RTMP in two pieces. For the reactor all connections are one descriptor.
 
     Args:
         reactor: the reactor.
+        many: from how many connections on they wait for each other.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, many: int = MANY) -> None:
         self._reactor = reactor
+        self._many = many
         self._epoll = select.epoll()
         self._reading: dict[int, QuickServer] = {}
         reactor.addReader(self)
@@ -89,6 +93,9 @@ class CoalescedReads:
         return "coalesced reads"
 
     def doRead(self) -> None:
+        if len(self._reading) < self._many:
+            self._read()
+            return
         self._reactor.removeReader(self)
         self._reactor.callLater(INTERVAL, self._on_interval)
 
@@ -103,7 +110,7 @@ class CoalescedReads:
         count = self._read()
         if self._epoll.poll(0, 1):  # a client that sends faster than it is read does not wait
             self._reactor.callLater(0, self._on_interval)
-        elif count > 1:
+        elif count > 1 and len(self._reading) >= self._many:
             self._reactor.callLater(INTERVAL, self._on_interval)
         else:
             self._reactor.addReader(self)

@@ -58,7 +58,7 @@ class Together:
         from twisted.internet import reactor
 
         self.loop: Any = reactor
-        self.reads = CoalescedReads(self.loop)
+        self.reads = CoalescedReads(self.loop, many=1)
         self.protocols: list[Collecting] = []
         factory = ServerFactory()
         factory.noisy = False
@@ -134,6 +134,28 @@ async def test_connections_that_send_often_are_read_at_intervals(together: Toget
     assert at_intervals
     await together.until(lambda: together.is_woken)
     for client, _, _ in clients:
+        client.close()
+
+
+async def test_few_connections_are_read_at_once(together: Together) -> None:
+    """
+    The reactor goes on to wake up for each piece; from a number of connections on it does not.
+    """
+    together.reads._many = 3
+    clients = [await together.connect() for _ in range(2)]
+    for number in range(20):
+        for client, _, _ in clients:
+            client.sendall(b"%d," % number)
+        await deferLater(together.loop, 0.001)
+        assert together.is_woken
+    expected = b"-" + b"".join([b"%d," % number for number in range(20)])
+    await together.until(lambda: all(each.received == expected for _, each, _ in clients))
+
+    third, protocol, _ = await together.connect()
+    third.sendall(b"x")
+    await together.until(lambda: not together.is_woken)
+    await together.until(lambda: protocol.received == b"-x")
+    for client in (*[client for client, _, _ in clients], third):
         client.close()
 
 
