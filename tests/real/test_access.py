@@ -33,6 +33,7 @@ from tests.real.conftest import (
 from tests.real.redis_server import redis  # noqa: F401  # a fixture
 from tests.real.test_daemon import publish
 from tests.real.test_javascript import connect
+from tests.real.test_reload import reload
 
 SECRET = "0123456789abcdef" * 4
 LIBRARIES = ("eventsource", "@microsoft/fetch-event-source", "reconnecting-eventsource")
@@ -226,3 +227,44 @@ def test_the_browser_client_renews_its_token(
 
     assert browser.evaluate("received") == [str(number) for number in range(1, sent + 1)]
     assert browser.evaluate("[gaps, errors, asked]") == [0, [], 2]
+
+
+@pytest.mark.limit(60)
+def test_a_reload_rotates_keys(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    With both keys nobody is disconnected; when the old one is removed, its clients are, and the
+    others stay.
+    """
+    file, other = tmp_path / "a.conf", SECRET[::-1]
+    file.write_text(f"allow = token\ntoken-key = {SECRET}\n")
+    server = daemon("--config=a.conf", folder=tmp_path)
+    old = token(300, channels=["news"])
+    claims = {"sub": "eve", "channels": ["news"], "exp": time.time() + 300}
+    new = jwt.encode(claims, other)
+
+    def stream(made: str) -> subprocess.Popen[bytes]:
+        command = ["curl", "-sN", "-H", f"Authorization: Bearer {made}", f"{server.url}/"]
+        client = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert client.stdout is not None and client.stdout.readline()
+        return client
+
+    clients = [stream(old)]
+    try:
+        assert request(server.port, "/poll", new) == 401
+        file.write_text(f"allow = token\ntoken-key = {SECRET}\ntoken-key = {other}\n")
+        reload(server, "reloaded")
+        clients.append(stream(new))
+        assert request(server.port, "/poll", old) == request(server.port, "/poll", new) == 200
+        assert clients[0].poll() is None
+        file.write_text(f"allow = token\ntoken-key = {other}\n")
+        reload(server, "reloaded")
+        assert request(server.port, "/poll", old) == 401
+        assert clients[0].wait(PATIENCE) == 0
+        assert publish(server.port, channel="news", message="on") == 200
+        assert clients[1].stdout is not None
+        while b"on" not in clients[1].stdout.readline():
+            assert clients[1].poll() is None
+    finally:
+        for client in clients:
+            client.kill()
+            client.communicate()
