@@ -45,7 +45,7 @@ CONTROL = "a header has a control character"
 _log = Logger()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class AskedQuestion:
     """
     A question that is or will be sent.
@@ -55,14 +55,12 @@ class AskedQuestion:
         request: by which it is.
         since: when it was asked, by the clock.
         waiting: those that get the answer.
-        response: is being received; None before the question is sent, and after the answer.
     """
 
     question: Question
     request: UpstreamRequest
     since: float
     waiting: list[Deferred[AppAnswer]]
-    response: WholeResponse | None = None
 
 
 @implementer(IAuthorizer)
@@ -105,9 +103,8 @@ class Authorizer:
         self._answers = WeighedCache[tuple[AppAnswer, float]](MAX_ANSWERS, MAX_ANSWER_BYTES)
         self._asked: dict[Question, AskedQuestion] = {}
         self._waiting: deque[AskedQuestion] = deque()
-        self._sent: deque[AskedQuestion] = deque()  # in the order in which they are late
+        self._sent: dict[AskedQuestion, WholeResponse] = {}  # in the order of their time
         self._timer: IDelayedCall | None = None  # one for all of those
-        self._running = 0
         self._sending = False  # some of those that wait
         self._failures = 0  # in a row
         self._next_probe = 0.0
@@ -190,7 +187,7 @@ class Authorizer:
         if self._failures >= FAILURES and seconds < self._next_probe:
             self._instead(question, "it does not answer").chainDeferred(found)
             return
-        if self._running >= self._concurrency and len(self._waiting) >= MAX_WAITING:
+        if len(self._sent) >= self._concurrency and len(self._waiting) >= MAX_WAITING:
             self._instead(question, "too many questions wait").chainDeferred(found)
             return
         try:
@@ -208,7 +205,7 @@ class Authorizer:
         if self._sending:  # a question has failed at once: the loop below goes on
             return
         self._sending = True
-        while self._waiting and self._running < self._concurrency:
+        while self._waiting and len(self._sent) < self._concurrency:
             self._send(self._waiting.popleft())
         self._sending = False
 
@@ -221,14 +218,11 @@ class Authorizer:
             self._finish(UnusableAnswer("no slot in time", down=False), asked)
             return
         response = WholeResponse(MAX_BODY, partial(self._on_response, asked))
-        asked.response = response
-        self._running += 1
-        self._sent.append(asked)
+        self._sent[asked] = response
         try:
             response.exchange = self._client.send(asked.request, response)
         except ValueError:  # the client's fault, which is no failure of the application
-            self._running -= 1
-            asked.response = None
+            del self._sent[asked]
             self._next_probe = 0.0  # nothing was sent
             self._forget(asked)
             for each in asked.waiting:
@@ -243,22 +237,19 @@ class Authorizer:
         Give the questions up that have no response in time.
         """
         latest = self._clock.seconds() - self._timeout
-        while self._sent and (self._sent[0].response is None or self._sent[0].since <= latest):
-            response = self._sent.popleft().response
-            if response is not None:
+        for asked, response in tuple(self._sent.items()):
+            if asked.since <= latest:
                 response.cancel(ResponseLost(f"no response in {self._timeout:g} seconds"))
         self._timer = None
-        if self._sent:
-            left = self._sent[0].since + self._timeout - self._clock.seconds()
+        for asked in self._sent:
+            left = asked.since + self._timeout - self._clock.seconds()
             self._timer = self._clock.callLater(max(0.0, left), self._check_late)
+            break
 
     def _on_response(
         self, asked: AskedQuestion, received: tuple[UpstreamResponse, bytes] | Exception
     ) -> None:
-        asked.response = None
-        while self._sent and self._sent[0].response is None:
-            self._sent.popleft()
-        self._running -= 1
+        del self._sent[asked]
         result: AppAnswer | Exception
         try:
             if isinstance(received, Exception):
