@@ -8,6 +8,7 @@ import ctypes
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -25,6 +26,7 @@ from tests.real.live_programs import (
     largest_step,
     output,
     start,
+    stats,
     video,
     viewer,
     wait_for,
@@ -33,6 +35,7 @@ from tests.real.media_programs import AUDIO, VIDEO, decoded, encode, probe, requ
 from tests.real.redis_server import redis
 from tests.real.test_live_player import advances
 from tests.real.test_workers import Start, broker, relay, start_workers
+from tests.unit.rtmp.client import HANDSHAKE, command
 
 __all__ = ["broker", "redis", "relay", "start", "start_workers", "viewer"]  # fixtures
 
@@ -268,3 +271,30 @@ def test_enhanced_rtmp(daemon: StartDaemon, start: Camera, viewer: Camera, tmp_p
         pictures, sounds = decoded(tmp_path / f"{name}.mp4")
         assert pictures == 75
         assert sounds > 100
+
+
+def test_broken_handshakes_leave_nothing(daemon: StartDaemon) -> None:
+    """
+    The memory is as before, whatever 10,000 clients send and leave.
+    """
+    server = daemon(*ROUTES)
+    connect = command("connect", 1, {"app": "live"})
+    pieces = (
+        b"\3",
+        HANDSHAKE[:-1],
+        b"\3" + bytes(range(256)) * 12,
+        HANDSHAKE + connect[:-1],
+        HANDSHAKE + connect + b"\xc3" * 64,
+    )
+
+    def repeat(count: int) -> int:
+        for number in range(count):
+            with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
+                client.sendall(pieces[number % len(pieces)])
+        wait_for(lambda: stats(server)["live"]["publishers"] == 0)
+        text = Path(f"/proc/{server.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
+
+    warm = repeat(2000)
+
+    assert repeat(10_000) - warm < 2048  # KiB
