@@ -35,8 +35,8 @@ from rt_twisted.http.interfaces import IExchange
 BATCH = 100  # messages of a request
 READ_EACH = 50  # requests, then all subscribers read
 ROUTES = (
-    *("--route=^/$ sse", "--route=^/publish$ publish", "--route=^/metrics$ metrics"),
-    *("--route=^/stats$ stats:full", "--route=^/runs$ benchmarks.pauses.ReportCollector"),
+    *("--route=^/$ sse", "--route=^/publish$ publish", "--route=^/stats$ stats:full"),
+    "--route=^/runs$ benchmarks.pauses.ReportCollector",
 )
 
 
@@ -66,7 +66,8 @@ class CollectorRuns:
 @dataclass(frozen=True, slots=True)
 class ReportCollector:
     """
-    Answer with the runs of the collector since the request before.
+    Answer with the runs of the collector since the request before; the longest hold of the reactor
+    begins anew, too.
 
     Args:
         context: of the daemon.
@@ -79,6 +80,7 @@ class ReportCollector:
     def act(self, exchange: IExchange, match: Match) -> None:
         collector = self.context.shared.get(CollectorRuns, CollectorRuns)
         found, collector.runs = collector.runs, {}
+        self.context.hub.metrics.restart_maxima()
         exchange.answer(200, json.dumps(found).encode(), "application/json")
 
 
@@ -150,10 +152,9 @@ def main(arguments: Sequence[str]) -> None:
     daemon = start(port, daemon_command(port, *ROUTES))
     try:
         with subscribers(port, options.channels) as readers:
-            ask(port, "/metrics")  # the longest hold begins anew
             ask(port, "/runs")
             publish(port, options.channels, options.messages, readers)
-            runs, stats = ask(port, "/runs"), ask(port, "/stats")
+            stats, runs = ask(port, "/stats"), ask(port, "/runs")
     finally:
         daemon.terminate()
         daemon.wait()
