@@ -278,7 +278,7 @@ def main() -> None:
                 note("20 publishers of 1 Mbit/s: % of a core", 100 * share)
             note("packets of H264 per second of CPU, in process", packets_per_second())
     for title, values in found.items():
-        print(f"{title}: {median(values):,.1f}")
+        print(f"{title}: {median(values):,.2f}")
 
 
 if __name__ == "__main__":
