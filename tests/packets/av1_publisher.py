@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from random import Random
 
 import av
 
@@ -18,7 +19,7 @@ _SIZE = 160, 120
 
 def publish(url: str, seconds: float, sent: Callable[[bytes], object]) -> None:
     """
-    Publish a moving picture in real time.
+    Publish noise in real time.
 
     Args:
         url: where.
@@ -40,11 +41,13 @@ def publish(url: str, seconds: float, sent: Callable[[bytes], object]) -> None:
 
 
 def _picture(number: int) -> av.VideoFrame:
+    """
+    Return noise, so that a temporal unit takes several packets.
+    """
+    random = Random(number // 3)
     frame = av.VideoFrame(*_SIZE, "yuv420p")
-    for index, plane in enumerate(frame.planes):
-        step = number * 7 * (index + 1)
-        noise = [(each * each + step * (each % 11)) % 256 for each in range(plane.line_size)]
-        plane.update(bytes(noise) * plane.height)
+    for plane in frame.planes:
+        plane.update(random.randbytes(plane.line_size * plane.height))
     frame.pts = number
     return frame
 
