@@ -335,6 +335,8 @@ class QuickServer(Server):
         super().readConnectionLost(reason)
 
     def connectionLost(self, reason: Failure) -> None:
+        if self.socket is None:  # it was aborted, and then an exception ended it
+            return
         if self.newcomers is not None:
             self.newcomers.discard(self)
         if self.coalesced is not None:

@@ -133,16 +133,23 @@ class CoalescedReads:
                 return count
 
     def _read_one(self, connection: QuickServer) -> None:
+        """
+        Read *connection*. An exception ends no more than this connection.
+        """
         why: Exception | None
         try:
             why = connection.doRead()
         except Exception as error:
             _log.failure("while serving {connection}", connection=connection)
             why = error
-        if why is not None:
-            if connection.connected:
-                self.stop_reading(connection)  # it may be closed in one direction only
+        if why is None:
+            return
+        if connection.connected:
+            self.stop_reading(connection)  # it may be closed in one direction only
+        try:
             self._reactor._disconnectSelectable(connection, why, True)
+        except Exception:
+            _log.failure("while {connection} ends", connection=connection)
 
 
 def quick_server_below(transport: Any) -> QuickServer | None:

@@ -39,12 +39,15 @@ class Answering(Protocol):
         self.made_at = self.count()
 
     def dataReceived(self, data: bytes) -> None:
-        if data == b"fail":
+        if data == b"abort":
+            transport: Any = self.transport
+            transport.abortConnection()
+        if data in (b"fail", b"abort"):
             raise ZeroDivisionError
         if not self.pieces:
             self.turns = self.count() - self.made_at
         self.pieces.append(data)
-        transport: Any = self.transport
+        transport = self.transport
         transport.write(data)
 
     def connectionLost(self, reason: Failure = Failure(ValueError())) -> None:
@@ -260,6 +263,22 @@ async def test_an_exception_ends_one_connection(
 
     assert [failure.type for failure in clean_reactor] == [ZeroDivisionError]
     clean_reactor.clear()
+
+
+async def test_an_exception_behind_an_abort_ends_a_connection_once(
+    accepting: AcceptingPort, clean_reactor: list[Failure]
+) -> None:
+    """
+    The protocol is notified once, and nothing but its own exception is logged.
+    """
+    with accepting.connect(b"first") as client:
+        await accepting.until(lambda: accepting.protocols and accepting.protocols[0].pieces)
+        client.sendall(b"abort")
+        await accepting.protocols[0].lost
+        for _ in range(3):
+            await deferLater(accepting.loop, 0)
+
+    assert clean_reactor == []  # Twisted logs it by its old log, which is not observed
 
 
 async def test_without_descriptors_twisted_accepts(

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -47,6 +48,8 @@ class Collecting(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(ValueError())) -> None:
         self.lost.callback(None)
+        if self.received == b"-last":
+            raise ZeroDivisionError
 
 
 class Together:
@@ -232,6 +235,29 @@ async def test_a_connection_that_is_reset_is_lost(
     await together.until(lambda: protocol.received == b"-fine")
     for each in (failing, aborting, client):
         each.close()
+
+    assert [failure.type for failure in clean_reactor] == [ZeroDivisionError]
+    clean_reactor.clear()
+
+
+@pytest.mark.parametrize("many", [1, 10])
+async def test_an_exception_at_the_end_of_a_connection(
+    together: Together, clean_reactor: list[Failure], many: int
+) -> None:
+    """
+    A protocol that raises when its connection is lost harms no other one.
+    """
+    together.reads._many = many
+    ending, ended, _ = await together.connect()
+    client, protocol, _ = await together.connect()
+    ending.sendall(b"last")
+    await together.until(lambda: ended.received == b"-last")
+    ending.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    ending.close()
+    await ended.lost
+    client.sendall(b"fine")
+    await together.until(lambda: protocol.received == b"-fine")
+    client.close()
 
     assert [failure.type for failure in clean_reactor] == [ZeroDivisionError]
     clean_reactor.clear()
