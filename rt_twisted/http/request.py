@@ -78,6 +78,8 @@ class RequestHead:
     __slots__ = ("headers", "raw_headers", "target")
 
     def __init__(self, target: bytes, fields: Sequence[Field], limits: HttpLimits) -> None:
+        if len(fields) > limits.headers:  # before the work that grows with them
+            raise headers_too_large(limits)
         self.target = target
         self.headers: dict[str, bytes] = {}
         self.raw_headers: list[Field] = []
@@ -94,7 +96,7 @@ class RequestHead:
                 raise HttpError(400, "more than one Host header")
             else:
                 headers[key] = known + (b"; " if key == "cookie" else b", ") + value
-        if size > limits.header_bytes or len(fields) > limits.headers:
+        if size > limits.header_bytes:
             raise headers_too_large(limits)
 
     def check(self, method: str, version: str) -> int | None:

@@ -236,6 +236,7 @@ REFUSED = [
     (post(b"x", b"/publish").replace(b"h: 1", b"h: 99999999"), 413),
     (get(b"/echo?" + TOO_LONG), 414),
     (get(headers=b"X: 1\r\n" * 11), 431),
+    (get(headers=b"X: 1\r\n" * 11 + b"Host: b\r\n"), 431),
     (get(headers=b"X: " + b"y" * 1100 + b"\r\n"), 431),
     (get(headers=b"Expect: 200-ok\r\n"), 417),
     (chunked(b"0", b"", b"").replace(b"chunked", b"gzip, chunked"), 501),
