@@ -94,6 +94,7 @@ def _act_when_admitted(
 
     def answer(answered: AppAnswer) -> object:
         exchange.ends_half_closed = False
+        exchange.watch(_leave)  # to cancel the question now would cancel what the action awaits
         result: Any = act(match.with_grant(_grant_for(context, exchange, answered)))
         return ensureDeferred(result) if iscoroutine(result) else result
 
@@ -106,6 +107,12 @@ def _act_when_admitted(
     except HttpError:
         return fail()
     return ask(None) if slot is None else slot.addCallback(ask)
+
+
+def _leave() -> None:
+    """
+    Do nothing about a client that disconnects: the action watches it, if it has to.
+    """
 
 
 async def ask_for_request(context: ActionContext, exchange: IExchange, question: Question) -> Grant:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from rt_twisted.access.gate import Gate
@@ -21,6 +22,7 @@ from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.model.errors import HttpError
 from rt_twisted.routes import DEFAULT, parse_route
 from tests.defaults import make_hub_limits, make_socketio_limits
+from tests.unit.actions.live.test_streams import NodesBroker
 from tests.unit.actions.test_access_streams import (
     NOW,
     SECRET,
@@ -83,6 +85,7 @@ LINES = (
     "^/say$ publish:channel=guests,allow=app",
     "^/in$ istream:publish=a-cam,allow=app",
     "GET ^/cam$ webm:subscribe=b-cam,wait=1",
+    "^/list$ streams:cam-",
 )
 
 
@@ -501,3 +504,14 @@ def test_a_foreign_page_cannot_publish_by_a_cookie() -> None:
         server.turn()
         assert b" 403 " in caller.written()
     assert not app.questions
+
+
+def test_a_client_leaves_after_the_answer() -> None:
+    """
+    What it waits for then goes on, or ends as if no application was asked; nothing is logged.
+    """
+    server, _ = daemon(broker=NodesBroker(Clock(), "e"))
+    caller = show(server, "/list", COOKIE)
+    assert caller.written() == b""
+    caller.hang_up()
+    server.clock.pump([1.0] * 4)
