@@ -1,6 +1,6 @@
 """
 Costs of TLS and HTTP/2: CPU per delivery and memory per idle subscriber of one daemon, by
-several kinds of connections.
+several kinds of connections; then CPU per viewer of a live stream.
 
     python -m benchmarks.tls [READERS]
 
@@ -31,6 +31,7 @@ import h2.config
 import h2.connection
 import h2.settings
 
+from benchmarks.media_servers import encode, publishing
 from benchmarks.servers import wait_until_it_accepts
 from tests.pems import Authority
 
@@ -39,6 +40,10 @@ PAUSE = 0.02  # seconds between two messages, so that none are joined
 ROUNDS = 3
 BODY = "x" * 100
 HUGE = 2**31 - 1
+CHANNEL = "/?channels=news"
+STREAM = "/live/cam.mp4"
+VIEWERS = 100
+VIEWED = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +101,9 @@ def _daemon(kind: str) -> Iterator[tuple[int, dict[str, int]]]:
                 process.terminate()
 
 
-def _read(port: int, variant: Variant, readers: int, ready: Any) -> None:
+def _read(port: int, variant: Variant, path: str, readers: int, ready: Any) -> None:
     """
-    Connect the subscribers, set *ready*, and read until the process is killed.
+    Connect the subscribers of *path*, set *ready*, and read until the process is killed.
     """
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -109,7 +114,7 @@ def _read(port: int, variant: Variant, readers: int, ready: Any) -> None:
         sock: Any = socket.create_connection(("127.0.0.1", port))
         if variant.port != "plain":
             sock = context.wrap_socket(sock)
-        sock.sendall(_requests(variant))
+        sock.sendall(_requests(variant, path))
         sock.setblocking(False)
         socks[sock.fileno()] = sock
         poll.register(sock, select.EPOLLIN)
@@ -123,9 +128,23 @@ def _read(port: int, variant: Variant, readers: int, ready: Any) -> None:
                 pass
 
 
-def _requests(variant: Variant) -> bytes:
+@contextmanager
+def _reading(port: int, variant: Variant, path: str, readers: int) -> Iterator[None]:
+    ready = multiprocessing.Event()
+    arguments = (port, variant, path, readers, ready)
+    process = multiprocessing.Process(target=_read, args=arguments, daemon=True)
+    process.start()
+    try:
+        ready.wait()
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _requests(variant: Variant, path: str) -> bytes:
     if not variant.streams:
-        return b"GET /?channels=news HTTP/1.1\r\nHost: a\r\n\r\n"
+        return f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     talk = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     window = h2.settings.SettingCodes.INITIAL_WINDOW_SIZE
     talk.local_settings = h2.settings.Settings(client=True, initial_values={window: HUGE})
@@ -133,7 +152,7 @@ def _requests(variant: Variant) -> bytes:
     talk.increment_flow_control_window(HUGE - 65535)
     head = ((":method", "GET"), (":scheme", "https"), (":authority", "a"))
     for number in range(1, 2 * variant.streams, 2):
-        talk.send_headers(number, [*head, (":path", "/?channels=news")], end_stream=True)
+        talk.send_headers(number, [*head, (":path", path)], end_stream=True)
     return talk.data_to_send()
 
 
@@ -174,28 +193,42 @@ def _measure(variant: Variant, readers: int) -> tuple[float, float, float]:
         _publish(ports["plain"], MESSAGES)
         alone = _cpu(pid) - before
         memory, before = _memory(pid), _cpu(pid)
-        ready = multiprocessing.Event()
-        arguments = (ports[variant.port], variant, readers, ready)
-        reading = multiprocessing.Process(target=_read, args=arguments, daemon=True)
-        reading.start()
-        ready.wait()
-        time.sleep(1)
-        joined = (_cpu(pid) - before) / readers
-        idle = (_memory(pid) - memory) / readers
-        spent = []
-        for _ in range(ROUNDS):
-            before = _cpu(pid)
-            _publish(ports["plain"], MESSAGES)
+        with _reading(ports[variant.port], variant, CHANNEL, readers):
             time.sleep(1)
-            spent.append(_cpu(pid) - before - alone)
-        reading.kill()
-        reading.join()
+            joined = (_cpu(pid) - before) / readers
+            idle = (_memory(pid) - memory) / readers
+            spent = []
+            for _ in range(ROUNDS):
+                before = _cpu(pid)
+                _publish(ports["plain"], MESSAGES)
+                time.sleep(1)
+                spent.append(_cpu(pid) - before - alone)
     return statistics.median(spent) / MESSAGES / readers * 1e6, joined * 1e6, idle
+
+
+def _spent(pid: int) -> float:
+    before = _cpu(pid)
+    time.sleep(VIEWED)
+    return (_cpu(pid) - before) / VIEWED
+
+
+def _measure_viewers(variant: Variant, folder: Path) -> float:
+    """
+    Return the CPU that a viewer of H264 and AAC at 1 Mbit/s takes, as a share of a core.
+    """
+    with _daemon(variant.kind) as (pid, ports):
+        url = f"http://127.0.0.1:{ports['plain']}{STREAM}"
+        with publishing(encode(folder, "mp4"), "mp4", url):
+            time.sleep(3)
+            alone = _spent(pid)
+            with _reading(ports[variant.port], variant, STREAM, VIEWERS):
+                time.sleep(2)
+                return (_spent(pid) - alone) / VIEWERS
 
 
 def main(readers: int) -> None:
     """
-    Print a table.
+    Print two tables.
     """
     print(f"{readers} subscribers, {MESSAGES} messages of {len(BODY)} bytes, median of {ROUNDS}\n")
     print("| connection | us per delivery | ratio | us per new subscriber | KiB per idle one |")
@@ -209,6 +242,15 @@ def main(readers: int) -> None:
             f"| {variant.name} | {delivery:.1f} | {ratio:.1f} | {joined:.0f} | {idle:.1f} |",
             flush=True,
         )
+    print(f"\n{VIEWERS} viewers of a live stream of 1 Mbit/s, {VIEWED:.0f} s\n")
+    print("| connection | of a core per viewer | ratio |")
+    print("| --- | --- | --- |")
+    least = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in VARIANTS[:4]:
+            share = _measure_viewers(variant, Path(folder))
+            least = least or share
+            print(f"| {variant.name} | {100 * share:.3f} % | {share / least:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
