@@ -35,7 +35,8 @@ def first_message(
         wait: seconds to wait for one.
 
     Returns:
-        fires with None if there is none in time. May be cancelled: the viewer has left.
+        fires with None if there is none in time, or the daemon stops. May be cancelled: the
+        viewer has left.
     """
     probe = _Probe(clock, format)
     subscriber = Subscriber(NoTransport(), probe, hub, _LIMITS)
@@ -44,6 +45,7 @@ def first_message(
     def finish(message: Message | None) -> Message | None:
         if timeout.active():
             timeout.cancel()
+        hub.live.searches.discard(done)
         subscriber.detach(DisconnectReason.ENDED)
         return message
 
@@ -58,6 +60,7 @@ def first_message(
     timeout = clock.callLater(wait, answer, None)
     done.addCallbacks(finish, cancelled)
     probe.found.addCallback(answer)
+    hub.live.searches.add(done)
     hub.join(subscriber, [channel], Sync(), counted=False)
     return done
 

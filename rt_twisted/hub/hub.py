@@ -525,6 +525,7 @@ class Hub:
         share = retry / max(1, self._subscribers)
         for index, subscriber in enumerate(tuple(self._heartbeats)):
             subscriber.end(DisconnectReason.SHUTDOWN, retry + int(index * share))
+        self.live.end_searches()
 
     def current_metrics(self) -> Metrics:
         """

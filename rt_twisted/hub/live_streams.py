@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rt_twisted.brokers.interfaces import IBroker, IClaims, IHistory
@@ -36,6 +37,8 @@ class LiveStreams:
     Attributes:
         publishers: the publishers on this node.
         limits: return the present limits.
+        searches: of viewers that wait for a first message; each fires with None when the
+            daemon stops.
         shared: other nodes may have live streams, too.
     """
 
@@ -48,6 +51,7 @@ class LiveStreams:
         limits: Callable[[], HubLimits],
     ) -> None:
         self.publishers = Publishers(broker, clock, broker.publish)
+        self.searches: set[Deferred[Message | None]] = set()
         self.shared = IClaims.providedBy(broker)
         bus = PeerBus(STREAMS, broker.publish, clock)
         self._announcer = LiveAnnouncer(bus.announce) if self.shared else None
@@ -56,6 +60,13 @@ class LiveStreams:
         self._channels = channels
         self._memory = memory
         self.limits = limits
+
+    def end_searches(self) -> None:
+        """
+        Answer viewers that wait for a publisher: the daemon is stopping.
+        """
+        for found in tuple(self.searches):
+            found.callback(None)
 
     async def newest_messages(self, name: str) -> list[Message]:
         """

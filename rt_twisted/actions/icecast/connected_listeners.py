@@ -343,6 +343,8 @@ class IcecastListeners:
 
     def _on_source(self, hub: Hub, channel: str, first: object) -> None:
         del self._awaited[channel]
+        if first is None:
+            return  # the daemon is stopping
         hub.call_after_flush(partial(self._return_to, hub, channel))
 
     def _return_to(self, hub: Hub, channel: str) -> None:

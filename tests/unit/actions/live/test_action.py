@@ -118,6 +118,18 @@ def test_without_a_publisher_a_viewer_is_refused_in_time(path: bytes) -> None:
     assert b"has no publisher" in viewer.written()
 
 
+def test_a_viewer_that_waits_is_refused_when_the_daemon_stops() -> None:
+    """
+    A stop does not wait for a publisher.
+    """
+    site = LiveSite()
+    viewer = site.view(b"/cam.webm")
+
+    site.place.hub.stop(2000)
+
+    assert status(viewer) == 503
+
+
 BASIC = b"Authorization: Basic " + b64encode(b"anyone:secret") + b"\r\n"
 
 
