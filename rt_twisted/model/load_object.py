@@ -57,7 +57,7 @@ def load_object(name: str) -> Any:
         return _load(name.split("."))
     except _NoModule:
         module = name.partition(".")[0]
-        reason = f"no module {module!r} is found, here or in PYTHONPATH"
+        reason = f"no module {module!r} is found: install it, or add its folder to PYTHONPATH"
     except Exception as error:
         reason = str(error) or repr(error)
     raise ValueError(f"cannot load {name}: {reason}")

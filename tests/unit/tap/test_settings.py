@@ -531,7 +531,7 @@ def test_a_publish_key_of_blanks_is_an_error() -> None:
         (["--broker=carrier"], "unknown broker 'carrier'; there are: amqp, http, memory, redis"),
         (
             ["--broker=no.such.Broker"],
-            "cannot load no.such.Broker: no module 'no' is found, here or in PYTHONPATH",
+            "no module 'no' is found: install it, or add its folder to PYTHONPATH",
         ),
         (["--broker=builtins.dict"], "builtins.dict:"),
         (["--export=statsd"], "unknown exporter 'statsd'; there are: graphite"),
