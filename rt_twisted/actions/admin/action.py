@@ -87,7 +87,9 @@ class AdminAction:
             case "DELETE", ["revoked", jti] if jti:
                 self._restore(exchange, bus, jti)
                 return None
-        raise HttpError(404, "there is no such administrative request")
+        raise HttpError(
+            404, "there is no such administrative request; openapi.json of this API lists all"
+        )
 
     def methods_at(self, match: Match) -> Collection[str]:
         """

@@ -376,7 +376,9 @@ def test_other_requests(node: AdminNode) -> None:
     404, or 405 for another method; the description names all that there are.
     """
     for path in ("", "x", "revoked/", "subscribers/1", "channels/news"):
-        assert node.ask("GET", path)[0] == 404
+        status, refusal = node.ask("GET", path)
+        assert status == 404
+        assert "openapi.json" in str(refusal)
     for method in ("PUT", "GET", "DELETE"):
         assert node.ask(method, "revoke")[0] == 405
     assert node.ask("POST", "subscribers")[0] == node.ask("POST", "revoked/t1")[0] == 405
