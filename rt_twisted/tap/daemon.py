@@ -147,8 +147,8 @@ class Daemon(Service):
         options = self._options
         if not options["http-secret"] and not options["publish-key"]:
             _log.info(
-                "no publish key is set: only this machine may publish, "
-                "and clients of a proxy on it that hides their addresses"
+                "no publish key is set: where a route permits no others, only this machine may "
+                "publish, and clients of a proxy on it that hides their addresses"
             )
         if not options["stats-key"]:
             _log.info("no stats key is set: only this machine may see /stats")
