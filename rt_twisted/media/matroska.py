@@ -13,7 +13,7 @@ from rt_twisted.media.h264 import lengthened
 from rt_twisted.media.matroska_tracks import TrackSource, read_tracks
 from rt_twisted.media.reorder import JUMP, DecodingTimes
 from rt_twisted.media.track_details import Part, TrackDetails
-from rt_twisted.media.unit import MAX_HEAD, MAX_TIME, MAX_UNIT, Kind, Unit
+from rt_twisted.media.unit import MAX_HEAD, MAX_TIME, MAX_UNIT, MAX_UNITS, Kind, Unit
 
 EBML = 0x1A45DFA3
 SEGMENT = 0x18538067
@@ -168,6 +168,8 @@ class MatroskaReader:
         if key is None:
             key = bool(flags & _KEYFRAME)
         parts = _split_lace(block[start:], flags & _LACING)
+        if len(found) + len(parts) > MAX_UNITS:
+            raise RemoteProtocolError(f"WebM: over {MAX_UNITS} frames arrive at once")
         for part in parts:
             unit = _frame(frames, part, time, key, duration // len(parts))
             if len(unit.data) > self._max_unit:

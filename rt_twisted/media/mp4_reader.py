@@ -13,10 +13,9 @@ from rt_twisted.media.mp4_boxes import boxes, read_header
 from rt_twisted.media.mp4_init import Mp4Source, read_init
 from rt_twisted.media.reorder import JUMP
 from rt_twisted.media.track_details import Part
-from rt_twisted.media.unit import MAX_HEAD, MAX_TIME, MAX_UNIT, Kind, Unit
+from rt_twisted.media.unit import MAX_HEAD, MAX_TIME, MAX_UNIT, MAX_UNITS, Kind, Unit
 
 MAX_FRAGMENT = 16 * 1024 * 1024  # bytes of the samples of a fragment
-MAX_SAMPLES = 10_000  # of a fragment
 MAX_SKIPPED = 64 * 1024 * 1024  # bytes of a box that is not read
 
 _WANTED = {b"ftyp": 4096, b"moov": MAX_HEAD, b"moof": MAX_HEAD, b"mdat": MAX_FRAGMENT}
@@ -104,11 +103,13 @@ class Mp4Reader:
             raise RemoteProtocolError("MP4: the stream is not fragmented: set frag_keyframe")
         else:
             fragment, self._fragment = self._fragment, None
-            units = self._units(*fragment, payload, offset + start)
+            units = self._units(*fragment, payload, offset + start, MAX_UNITS - len(found))
             units.sort(key=_dts_of)
             found += units
 
-    def _units(self, base: int, fragment: bytes, data: bytes, data_at: int) -> list[Unit]:
+    def _units(
+        self, base: int, fragment: bytes, data: bytes, data_at: int, most: int
+    ) -> list[Unit]:
         """
         Return the frames of a fragment.
 
@@ -117,15 +118,16 @@ class Mp4Reader:
             fragment: its payload.
             data: of the mdat behind it.
             data_at: where *data* begins in the stream.
+            most: how many frames there may be.
         """
         units: list[Unit] = []
         for kind, payload in boxes(fragment):
             if kind == b"traf":
-                self._read_track(payload, base, data, data_at, units)
+                self._read_track(payload, base, data, data_at, units, most)
         return units
 
     def _read_track(
-        self, traf: bytes, base: int, data: bytes, data_at: int, units: list[Unit]
+        self, traf: bytes, base: int, data: bytes, data_at: int, units: list[Unit], most: int
     ) -> None:
         """
         Add the frames of one track of a fragment to *units*; see `_units`.
@@ -151,8 +153,10 @@ class Mp4Reader:
                 if offset is not None:
                     first = base + offset - data_at
                 for duration, size, flags, composition in samples:
-                    if len(units) == MAX_SAMPLES:
-                        raise RemoteProtocolError(f"MP4: a fragment has over {MAX_SAMPLES} samples")
+                    if len(units) >= most:
+                        raise RemoteProtocolError(
+                            f"MP4: over {MAX_UNITS} frames arrive at once: send shorter fragments"
+                        )
                     if first < 0 or first + size > len(data):
                         raise RemoteProtocolError("MP4: a sample is outside of its fragment")
                     if size > self._max_unit:
@@ -228,7 +232,7 @@ def _read_run(
         (first_flags,) = _words(payload, position, 1)
         position += 4
     width = (flags & 0xF00).bit_count()
-    if count > MAX_SAMPLES or position + 4 * width * count > len(payload):
+    if count > MAX_UNITS or position + 4 * width * count > len(payload):
         raise RemoteProtocolError("MP4: a track run is truncated or too long")
     values = iter(_words(payload, position, width * count))
     samples: list[tuple[int, int, int, int]] = []

@@ -16,7 +16,7 @@ from rt_twisted.media.codec_strings import codec_string
 from rt_twisted.media.ebml import element, unsigned_element
 from rt_twisted.media.matroska import CLUSTER, EBML, TRACKS, MatroskaReader
 from rt_twisted.media.matroska_tracks import read_tracks, write_track
-from rt_twisted.media.unit import MAX_TRACKS, MAX_UNIT, Kind, Track, Unit
+from rt_twisted.media.unit import MAX_TRACKS, MAX_UNIT, MAX_UNITS, Kind, Track, Unit
 from tests.unit.media.webm_bytes import (
     AUDIO,
     DOCUMENT,
@@ -214,6 +214,19 @@ def test_frames_of_one_size_in_a_lace() -> None:
     data = start() + cluster(0, simple(1, 0, b"\x01aabb", 0x84))
 
     assert [(unit.key, unit.data) for unit in units(data)] == [(True, b"aa"), (False, b"bb")]
+
+
+def test_many_frames_at_once() -> None:
+    """
+    One read, whose laces may have frames without bytes, completes a bounded number of frames.
+    """
+    reader = MatroskaReader()
+    lace = simple(1, 0, b"\xff", 0x84)
+    assert len(reader.feed(start() + open_cluster(0) + lace)) == 257  # with the tracks
+    assert len(reader.feed(lace * (MAX_UNITS // 256))) == MAX_UNITS
+
+    with pytest.raises(RemoteProtocolError, match=f"over {MAX_UNITS} frames arrive at once"):
+        reader.feed(lace * (MAX_UNITS // 256 + 1))
 
 
 def test_the_timestamp_scale() -> None:

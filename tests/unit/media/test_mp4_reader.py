@@ -16,9 +16,9 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.codec_strings import codec_string
 from rt_twisted.media.live_run import LiveRun
 from rt_twisted.media.mp4_boxes import box, full_box
-from rt_twisted.media.mp4_reader import MAX_FRAGMENT, MAX_SAMPLES, Mp4Reader
+from rt_twisted.media.mp4_reader import MAX_FRAGMENT, Mp4Reader
 from rt_twisted.media.mp4_writer import write_fragment, write_init
-from rt_twisted.media.unit import MAX_HEAD, MAX_TRACKS, Kind, Track, Unit
+from rt_twisted.media.unit import MAX_HEAD, MAX_TRACKS, MAX_UNITS, Kind, Track, Unit
 
 FILES = Path(__file__).parent / "mp4_files"
 NAMES = sorted(path.name for path in FILES.iterdir())
@@ -147,6 +147,23 @@ def test_defaults_and_several_samples() -> None:
     assert units(init + moved)[0].data == b"abc"
 
 
+def test_many_frames_at_once() -> None:
+    """
+    One read, whose samples may have no bytes, completes a bounded number of frames; the stream
+    may have any number.
+    """
+    reader = Mp4Reader()
+    reader.feed(INIT)
+    most = fragment(bytes(4) + MAX_UNITS.to_bytes(4), b"")
+    for _ in range(3):
+        assert len(reader.feed(most)) == MAX_UNITS
+    few = fragment(bytes(4) + (MAX_UNITS // 2).to_bytes(4), b"")
+    assert len(reader.feed(few * 2)) == 2 * (MAX_UNITS // 2)
+
+    with pytest.raises(RemoteProtocolError, match=f"over {MAX_UNITS} frames arrive at once"):
+        reader.feed(few + most)
+
+
 SAMPLE = b"\0\0\2\0\0\0\0\1\0\0\0\5"
 
 
@@ -164,7 +181,7 @@ SAMPLE = b"\0\0\2\0\0\0\0\1\0\0\0\5"
         (INIT + box(b"mdat", b"x"), "is not fragmented"),
         (INIT + fragment(SAMPLE, b"abcd"), "a sample is outside of its fragment"),
         (INIT + fragment(b"\0\0\2\0\0\0\0\2\0\0\0\5", b"abcde"), "a track run is truncated"),
-        (INIT + fragment((0).to_bytes(4) + (MAX_SAMPLES + 1).to_bytes(4), b""), "too long"),
+        (INIT + fragment((0).to_bytes(4) + (MAX_UNITS + 1).to_bytes(4), b""), "too long"),
         (INIT + fragment(b"", b""), "a box is truncated"),
         (INIT[:28] + box(b"moov", b""), "there are no tracks"),
         (INIT[:28] + box(b"moov", box(b"trak", b"")), "there is no box tkhd"),
