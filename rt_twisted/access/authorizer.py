@@ -236,9 +236,9 @@ class Authorizer:
         """
         Give the questions up that have no response in time.
         """
-        latest = self._clock.seconds() - self._timeout
+        now = self._clock.seconds()
         for asked, response in tuple(self._sent.items()):
-            if asked.since <= latest:
+            if asked.since + self._timeout <= now:
                 response.cancel(ResponseLost(f"no response in {self._timeout:g} seconds"))
         self._timer = None
         for asked in self._sent:

@@ -390,6 +390,18 @@ def test_each_question_has_its_own_time() -> None:
     assert not asking.clock.getDelayedCalls()
 
 
+def test_a_time_that_binary_fractions_round() -> None:
+    """
+    A question is given up at its time, and no timer runs again and again until then.
+    """
+    asking = Asking(concurrency=1)
+    asking.clock.advance(0.3)
+    found = asking.ask("a")
+    asking.clock.advance(3)
+    assert found == [503]
+    assert not asking.clock.getDelayedCalls()
+
+
 def test_a_question_that_cannot_be_sent_is_no_probe() -> None:
     """
     A client whose headers cannot be sent does not keep a failed application away.
