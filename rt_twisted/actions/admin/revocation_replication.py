@@ -4,6 +4,7 @@ Revocations of tokens on all workers and nodes, by a channel of the broker that 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from rt_twisted.model.message import Draft, Message, Newest
 
 REPEAT = 600.0  # seconds after which revocations are published again, so that they are retained
 RESEND = 5.0  # the same, if that failed
+EXCHANGE = 0.5  # the same at most, if others have less: until then another node may publish it
 
 
 class RevocationReplication:
@@ -47,6 +49,8 @@ class RevocationReplication:
         self._watch: Subscriber | None = None
         self._missed = False  # revocations of other nodes, maybe
         self._unsent: IDelayedCall | None = None
+        self._is_ahead = False  # of what was published last
+        self._exchange: IDelayedCall | None = None
         self._repeat = LoopingCall(self._publish_revocations)
         self._repeat.clock = clock
 
@@ -64,9 +68,10 @@ class RevocationReplication:
         """
         if self._repeat.running:
             self._repeat.stop()
-        if self._unsent is not None:
-            self._unsent.cancel()
-            self._unsent = None
+        for call in (self._unsent, self._exchange):
+            if call is not None:
+                call.cancel()
+        self._unsent = self._exchange = None
         self._end_watch()
 
     def revoke(self, entry: Revocation) -> None:
@@ -117,8 +122,16 @@ class RevocationReplication:
     def _on_revoked(self, data: bytes) -> None:
         received = read_revocations(data)
         self._apply(received)
-        # Of two nodes that revoke at the same time, each publishes what both have.
-        if self._revocations.is_ahead_of(received):
+        # Of two nodes that revoke at the same time, one publishes what both have. Not at once:
+        # this may be one of many that a node publishes, whose last one has all.
+        self._is_ahead = self._revocations.is_ahead_of(received)
+        if self._is_ahead and self._exchange is None and self._repeat.running:
+            delay = random.uniform(EXCHANGE / 5, EXCHANGE)
+            self._exchange = self._clock.callLater(delay, self._publish_missing)
+
+    def _publish_missing(self) -> None:
+        self._exchange = None
+        if self._is_ahead:
             self._publish_revocations()
 
     def _apply(self, entries: Sequence[Revocation]) -> None:

@@ -9,13 +9,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from twisted.internet.defer import fail
+from twisted.internet.defer import fail, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.access.revocations import Revocation, Revocations
+from rt_twisted.access.revocations import LONGEST, Revocation, Revocations
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.actions.admin.bus import AdminBus
 from rt_twisted.actions.admin.revocation_replication import RESEND
@@ -27,6 +27,7 @@ from rt_twisted.hub.peer_bus import REPLY_SECONDS
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.internal_channels import ACTS, REVOKED
+from rt_twisted.model.message import PublishResult
 from rt_twisted.net.slices import run_in_slices
 from tests.defaults import (
     make_backlog_limits,
@@ -499,9 +500,69 @@ def test_revocations_of_an_outage_arrive_afterwards() -> None:
     two.server.hub.missed(REVOKED, broker.position())
     for node in 3 * (two, one):
         node.server.turn()
-    pass_seconds(two.server, 1)
+    for node in (one, two, two):
+        pass_seconds(node.server, 1)
     assert not there.open
     assert b" 401 " in show(two.server, "/sse?channels=a", stolen).written()
+
+
+class FarBroker(MemoryBroker):
+    """
+    A broker that delivers what was published some milliseconds later.
+    """
+
+    published = 0
+
+    def publish(self, drafts: Any) -> Any:
+        self.published += 1
+        self._clock.callLater(0.005, super().publish, drafts)
+        return succeed(PublishResult(()))
+
+
+def test_many_revocations_are_published_once_each() -> None:
+    """
+    A node does not answer its own messages that were published before the last revocation.
+    """
+    clock = Clock()
+    broker = FarBroker(clock, "e")
+    hub = make_hub(broker, clock)
+    hub.start()
+    bus = AdminBus(hub, clock, Revocations(clock.seconds), True)
+    bus.startService()
+    for number in range(50):
+        clock.pump([0.002, 0.0])
+        now = clock.seconds()
+        bus.revoke(Revocation(jti=f"t{number}", until=now + 600.0, changed=now))
+    clock.pump([0.1] * 10)
+
+    assert len(bus.revocations) == 50
+    assert broker.published <= 51
+    bus.stopService()
+    hub.stop(0)
+
+
+def test_nodes_whose_revocations_differ_do_not_flood_the_broker() -> None:
+    """
+    Of nodes whose clocks differ, each refuses what the other has: they publish now and then.
+    """
+    broker = SharedBroker(Clock())
+    one, two = AdminNode(alone=False, broker=broker), AdminNode(alone=False, broker=broker)
+    one.revocations.now = lambda: NOW + 200.0
+    published, publish = list[int](), broker.publish
+
+    def count(drafts: Any) -> Any:
+        published.append(len(drafts))
+        return publish(drafts)
+
+    broker.publish = count  # type: ignore[method-assign]
+    two.bus.revoke(Revocation(jti="short", until=NOW + 100.0, changed=NOW))
+    one.bus.revoke(Revocation(sub="long", until=NOW + 200.0 + LONGEST, changed=NOW))
+    for _ in range(100):
+        one.server.turn()
+        two.server.turn()
+
+    assert len(published) == 2
+    assert len(one.revocations.current()) == len(two.revocations.current()) == 1
 
 
 def test_revocations_are_published_until_the_broker_accepts_them() -> None:
