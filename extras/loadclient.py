@@ -285,12 +285,13 @@ class Run:
 
     def _report_progress(self) -> None:
         subscribers = self.subscribers
+        latency = subscribers.latency
+        median = f", p50 {latency.percentile(0.5) * 1e3:.1f} ms" if latency.count else ""
         line = (
             f"{self._reactor.seconds() - self._began:6.1f} s  {self.phase}: "
             f"{subscribers.states[ClientState.OPEN]:,} of {len(subscribers.connections):,} open, "
             f"{self.sent_log.accepted:,} published, {subscribers.delivered:,} delivered, "
-            f"{subscribers.errors.total():,} errors, "
-            f"p50 {subscribers.latency.percentile(0.5) * 1e3:.1f} ms"
+            f"{subscribers.errors.total():,} errors{median}"
         )
         if self._terminal:
             columns = shutil.get_terminal_size().columns

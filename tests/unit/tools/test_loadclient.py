@@ -120,6 +120,21 @@ def test_subscribers_have_the_first_channel_and_one_of_the_others() -> None:
     assert requested_path(one.subscribers.connections[0]) == "/?channels=news"
 
 
+def test_progress_has_a_median_once_a_message_has_arrived() -> None:
+    """
+    A client that publishes nothing reports no latency of 0.
+    """
+    run = make_run()
+    run._report_progress()
+    assert "0 delivered" in run._screen.getvalue()
+    assert "p50" not in run._screen.getvalue()
+
+    run.subscribers.channels[0].latency.add(0.002)
+    run._report_progress()
+
+    assert "p50 2." in run._screen.getvalue()
+
+
 def test_spread_random_chooses_the_other_channel_at_random() -> None:
     """
     With `--spread random` each subscriber has the first channel and any one of the others.
