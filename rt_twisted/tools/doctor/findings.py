@@ -65,68 +65,68 @@ REACH = Check(
 )
 STATUS = Check(
     "status",
-    "A browser's EventSource gives up for good on every answer but 200.",
+    "A browser's EventSource never reconnects after a status other than 200.",
     "proxy_pass http://127.0.0.1:8888/;  # where the daemon listens",
     "server daemon 127.0.0.1:8888  # where the daemon listens",
 )
 CONTENT_TYPE = Check(
     "content type",
-    "A browser's EventSource gives up on everything but text/event-stream.",
+    "A browser's EventSource never reconnects after a type other than text/event-stream.",
     "no proxy_hide_header Content-Type; no error_page in this location",
     "no http-response set-header Content-Type",
 )
 HTTP = Check(
     "http version",
-    "HTTP/1.0 has no chunks and no kept connections: each request pays for a new one, and the "
-    "end of a stream looks like an accident.",
+    "HTTP/1.0 has no chunks and no kept connections: each request needs a new one, and the "
+    "end of a stream cannot be distinguished from a lost connection.",
     'proxy_http_version 1.1; proxy_set_header Connection "";',
-    "nothing needed, it speaks HTTP/1.1; look at what stands in front of it",
+    "nothing: haproxy sends HTTP/1.1; check the proxy in front of it",
 )
 HEADERS = Check(
     "headers",
-    "Without Cache-Control: no-cache, no-transform the next proxy may keep or compress the stream.",
+    "Without Cache-Control: no-cache, no-transform a proxy may cache or compress the stream.",
     "no proxy_hide_header Cache-Control; expires off;",
     "no http-response del-header, set-header or replace-header on Cache-Control",
 )
 BUFFERING = Check(
     "buffering",
-    "A proxy that collects bytes before it hands them on makes realtime late, or never.",
+    "Messages that a proxy buffers arrive late, or never.",
     "proxy_buffering off; proxy_http_version 1.1;  # and no proxy_ignore_headers X-Accel-Buffering",
     "no http-response wait-for-body",
 )
 COMPRESSION = Check(
     "compression",
-    "A compressor waits for more before it writes, and costs memory for every reader.",
+    "A compressor buffers messages, and takes memory for each subscriber.",
     "gzip off;  # or text/event-stream out of gzip_types",
     "no text/event-stream in compression type",
 )
 RESUME = Check(
     "resume",
-    "A reader that was cut must get what it missed, or messages are lost without notice.",
+    "A subscriber that reconnects must receive what it missed, or messages are lost unnoticed.",
     "proxy_set_header Last-Event-ID $http_last_event_id;",
     "no http-request del-header Last-Event-ID; several daemons need a common broker",
 )
 KEEP_ALIVE = Check(
     "keep-alive",
-    "A publisher that must connect anew for every message is slow, more so with TLS.",
+    "A publisher that opens a connection for each message is slow, with TLS even more.",
     "keepalive_timeout 75s;",
     "option http-keep-alive  # not option httpclose",
 )
 SIZE = Check(
     "request size",
-    "Messages and batches that the daemon would take are refused by the proxy.",
+    "The proxy refuses messages and batches that the daemon accepts.",
     "client_max_body_size 2m;  # the daemon's max-body",
     "no rule on req.body_size below 2097152, the daemon's max-body",
 )
 CACHE = Check(
     "caching",
-    "A cached answer shows one reader what was meant for another, some time ago.",
+    "A cached response has old messages, and those of another subscriber.",
     "proxy_cache off;  # and no proxy_ignore_headers Cache-Control",
     "no http-request cache-use, no http-response cache-store",
 )
 IDLE = Check(
     "idle streams",
-    "A quiet stream that is cut comes back again and again, and costs more than it carries.",
+    "A proxy that closes quiet streams makes their clients reconnect again and again.",
     "proxy_read_timeout 75s;  # more than twice the daemon's heartbeat",
     "timeout server 75s  # more than twice the daemon's heartbeat",
 )
