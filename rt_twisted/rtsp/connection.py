@@ -210,8 +210,10 @@ class RtspConnection:
         elif size:
             self._reserved.resize(size)
         else:
-            self._reserved.close()
-            self._reserved = None
+            reserved, self._reserved = self._reserved, None
+            reserved.close()
+            if reserved.paused:  # TLS had more bytes behind the pause
+                self.resume_input()
 
     def _is_held(self) -> bool:
         """

@@ -413,6 +413,23 @@ def test_incomplete_input_is_bounded_in_sum() -> None:
     assert [response.status for response in one.responses()] == [415]
 
 
+def test_a_request_that_becomes_complete_while_its_input_is_paused() -> None:
+    """
+    What TLS has decrypted is still received behind a pause: the connection goes on.
+    """
+    inbound = InboundMemory(Clock(), 200_000, 1)
+    place = RtspPlace(changed={"inbound": inbound})
+    announcement = RtspPlace().connect().request("ANNOUNCE", body=SDP + b"a=x\r\n" * 20_000)
+    first, one = place.connect(), place.connect()
+    first.send(announcement[:60_000])
+    one.send(announcement[:60_000])
+    assert one.caller.wire.producerState == "paused"
+    one.send(announcement[60_000:])
+
+    assert [response.status for response in one.responses()] == [415]
+    assert one.caller.wire.producerState == "producing"
+
+
 def test_one_unusable_track_does_not_end_the_others() -> None:
     """
     The track can be set up, and its packets are ignored.
