@@ -104,7 +104,7 @@ class Expirations:
                 if expiry.notified:
                     self.discard(subscriber)
                     _end(subscriber, expiry.end)
-                elif head is None and now < expiry.ends - MARGIN:
+                elif head is None and self._clock.seconds() < expiry.ends - MARGIN:
                     self._schedule(subscriber, expiry, now + 1)
                 else:
                     self._notify(subscriber, expiry, None if subscriber in pending else head)

@@ -231,6 +231,23 @@ def test_positions_in_notices_are_true() -> None:
     assert late.frames and late.ended
 
 
+@pytest.mark.parametrize("left", [3.0, 3.5, 4.0, 5.3, 10.0, 40.0])
+def test_ends_are_not_late_while_messages_are_sent(left: float) -> None:
+    """
+    A notice that waits for the flush of each sweep leaves time for the end.
+    """
+    sweep = Sweep()
+    sweep.head = None
+    sweep.clock.advance(0.75)
+    begun, listed = sweep.clock.seconds(), sweep.add(left)
+    sweep.clock.advance(0.05)
+    for _ in range(int(left) + 3):
+        sweep.clock.advance(1)
+        sweep.expirations.check(sweep.head, sweep.pending)
+    assert len(listed.frames) == 1
+    assert begun < listed.ended <= begun + left
+
+
 def test_many_ends_yield_to_the_reactor() -> None:
     """
     10,000 that end in one second are ended in slices.
