@@ -146,7 +146,8 @@ class Hub:
         channel = self._channels.append(message, mark, now)
         self._head = position
         if mark is _NO_MARK:
-            self.metrics.published += 1
+            if message.channel not in INTERNAL:
+                self.metrics.published += 1
         else:
             self.metrics.live_units += 1
             self.metrics.live_received_bytes += len(message.data)

@@ -26,6 +26,7 @@ from rt_twisted.hub import fanout as fanout_module
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.internal_channels import LIVE
 from rt_twisted.model.message import (
     After,
     Draft,
@@ -608,12 +609,13 @@ def test_limits_on_subscribers(make: Callable[..., LocalHub]) -> None:
 
 def test_current_metrics(make: Callable[..., LocalHub]) -> None:
     """
-    Exporters get totals, and channels with subscribers.
+    Exporters get totals, and channels with subscribers; messages between processes of the
+    daemon are not among them.
     """
     context = make()
     line = context.join("a", "b")
     context.join("b")
-    context.publish(("a", b""), ("b", b""), ("c", b""))
+    context.publish(("a", b""), ("b", b""), (LIVE, b""), ("c", b""))
     context.turn()
     line.hang_up()
 
