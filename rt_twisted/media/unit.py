@@ -29,7 +29,9 @@ from rt_twisted.model.message import UNIT, Message
 
 MAX_HEAD = 256 * 1024  # bytes of a head, and of what describes the tracks in a container
 MAX_UNIT = 4 * 1024 * 1024  # bytes of a frame, unless configured: 4K keyframes exceed 1 MiB
-MAX_UNITS = 4096  # frames that one read of a container completes: they may have no bytes
+# Frames that one read of a publisher's bytes completes: they may have no bytes of their own. Even
+# Opus of silence, 3 bytes behind 4 in a fragment, has fewer in 64 KiB.
+MAX_UNITS = 10_000
 MAX_TRACKS = 8
 MAX_TRACK_ID = 2**14 - 2  # two bytes in Matroska
 MAX_TIME = 2**53  # microseconds, 285 years: exact in JSON and in JavaScript

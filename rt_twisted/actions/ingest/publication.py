@@ -13,10 +13,11 @@ from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.ingest.publisher_lines import PublisherLines
+from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.hub.publishers import LivePublisher
 from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.media.track_details import Part
-from rt_twisted.media.unit import Head, Unit, write
+from rt_twisted.media.unit import MAX_UNITS, Head, Unit, write
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import UNIT, Draft, PublishResult
 from rt_twisted.net.coalesced_reads import CoalescedReads, quick_server_below
@@ -106,6 +107,7 @@ class LivePublication:
         self._request: Any = request if self._line is not None else None
         self._began = context.hub.seconds()
         self._bytes = self._messages = 0  # received, and published
+        self._at_once = 0  # frames of what was received last
         self._connection = quick_server_below(transport)
         if self._connection is not None:
             self._reads.add(self._connection)
@@ -128,6 +130,7 @@ class LivePublication:
         Note that something was received from the publisher: *size* bytes.
         """
         self._bytes += size
+        self._at_once = 0
         if not self._paused:
             self._publisher.touch(self._context.hub.seconds())
 
@@ -136,11 +139,15 @@ class LivePublication:
         Publish the frames that a reader found.
 
         Raises:
-            RemoteProtocolError: see `LiveRun.feed`.
+            RemoteProtocolError: see `LiveRun.feed`; or there are over MAX_UNITS since `touch`.
         """
         channel = self._publisher.channel
         drafts: list[Draft] = []
-        for thing in self._run.feed(parts):
+        things = self._run.feed(parts)
+        self._at_once += len(things)
+        if self._at_once > MAX_UNITS:
+            raise RemoteProtocolError(f"over {MAX_UNITS} frames arrive at once")
+        for thing in things:
             event, data = write(thing)
             drafts.append(Draft(channel, data, event, None, True))
         if drafts:

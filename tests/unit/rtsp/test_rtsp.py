@@ -413,6 +413,29 @@ def test_incomplete_input_is_bounded_in_sum() -> None:
     assert [response.status for response in one.responses()] == [415]
 
 
+def test_packets_with_many_frames() -> None:
+    """
+    The frames that arrive at once are bounded: packets of AAC may have hundreds of one byte.
+    """
+    place = RtspPlace()
+    publisher = place.connect()
+    bits = b"sizelength=13;indexlength=3;indexdeltalength=3;"
+    publisher.record(SDP.replace(bits, b"sizelength=4;indexlength=0;indexdeltalength=0;"))
+    publisher.picture(0, IDR)
+    payload = (256 * 4).to_bytes(2) + b"\x11" * 128 + b"x" * 256
+    sound = [
+        write_interleaved(2, write_packet(97, True, number, number * 256 * 1024, 8, payload))
+        for number in range(80)
+    ]
+    for at in range(0, 40, 20):
+        publisher.send(b"".join(sound[at : at + 20]))
+    assert publisher.open
+    publisher.send(b"".join(sound[40:]))
+
+    assert not publisher.open
+    assert len(place.hub.live.publishers) == 0
+
+
 def test_a_request_that_becomes_complete_while_its_input_is_paused() -> None:
     """
     What TLS has decrypted is still received behind a pause: the connection goes on.
