@@ -51,6 +51,7 @@ class Expirations:
         self._timers: dict[Subscriber, IDelayedCall] = {}  # of those whose end comes SOON
         self._seconds: dict[int, set[Subscriber]] = {}  # the subscribers that are due in each
         self._checked = int(clock.seconds())
+        self._goes_on = False  # the rest of a check follows
 
     def __len__(self) -> int:
         return len(self._expiries)
@@ -94,6 +95,8 @@ class Expirations:
                 while there is no such position: notices then wait for a second.
             pending: subscribers that have not received everything up to *head* yet.
         """
+        if self._goes_on:  # a second row of slices would leave less time for others
+            return
         now = int(self._clock.seconds())
         until = self._clock.seconds() + SLICE
         for second in range(self._checked, now + 1) if self._expiries else ():
@@ -110,10 +113,15 @@ class Expirations:
                     self._notify(subscriber, expiry, None if subscriber in pending else head)
                 if self._clock.seconds() > until and due:
                     self._checked = second
-                    self._clock.callLater(0, self.check, head, pending)
+                    self._goes_on = True
+                    self._clock.callLater(0, self._go_on, head, pending)
                     return
             self._seconds.pop(second, None)
         self._checked = now + 1
+
+    def _go_on(self, head: Position | None, pending: Container[Subscriber]) -> None:
+        self._goes_on = False
+        self.check(head, pending)
 
     def _notify(self, subscriber: Subscriber, expiry: _Expiry, position: Position | None) -> None:
         left = max(0.0, expiry.ends - self._clock.seconds())

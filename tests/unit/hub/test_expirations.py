@@ -272,3 +272,28 @@ def test_many_ends_yield_to_the_reactor() -> None:
     for _ in range(100):
         sweep.clock.advance(0)
     assert len(work) == 100
+
+
+def test_a_check_that_takes_longer_than_a_second() -> None:
+    """
+    Goes on in one slice per turn of the reactor, not in one more with each sweep.
+    """
+    sweep = Sweep()
+    listed = [sweep.add(0) for _ in range(100)]
+    seconds = sweep.clock.seconds
+
+    def look() -> float:
+        sweep.clock.rightNow += 0.001
+        return seconds()
+
+    sweep.clock.seconds = look  # type: ignore[method-assign]  # each look takes a millisecond
+    for _ in range(5):
+        sweep.clock.rightNow += 1
+        sweep.expirations.check(sweep.head, sweep.pending)
+        assert len(sweep.clock.getDelayedCalls()) == 1
+    for _ in range(1000):
+        sweep.clock.advance(0.01)
+        if not sweep.clock.getDelayedCalls():
+            sweep.clock.rightNow += 1
+            sweep.expirations.check(sweep.head, sweep.pending)
+    assert all(one.ended for one in listed)
