@@ -190,6 +190,10 @@ class PeerBus:
         if pending is None:
             return
         left = pending.missing.get(node, -1)
+        if not left:
+            return  # the broker has delivered it twice
+        if parts < 1:
+            raise ValueError("a reply has no parts")
         pending.missing[node] = (parts if left < 0 else left) - 1
         pending.found += found
         if not pending.open and not any(pending.missing.values()):

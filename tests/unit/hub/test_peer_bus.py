@@ -128,6 +128,22 @@ def test_a_long_reply_comes_in_parts() -> None:
     assert len(channel.sent) == 1 + 3
 
 
+def test_a_reply_that_is_delivered_twice() -> None:
+    """
+    The second delivery is ignored: nothing is counted twice, and nothing is waited for longer.
+    """
+    channel = Channel(1)
+    bus = channel.buses[0]
+    done = bus.request("echo", {"text": "x"}, ["abc", "def"])
+    for node in ("abc", "abc", "def"):
+        reply = {"node": node, "to": bus.node, "id": 1, "parts": 1, "found": [node]}
+        channel.receive(json.dumps(reply).encode(), bus.node)
+    channel.turn()
+
+    assert done.called
+    assert done.result == ["abc", "def"]
+
+
 def test_a_request_that_a_process_does_not_know() -> None:
     """
     The reply is empty: nothing is waited for.
