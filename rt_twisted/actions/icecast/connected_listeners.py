@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from sys import intern
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +19,7 @@ from rt_twisted.hub.first_message import first_message
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.message import Message, Position
+from rt_twisted.model.shared_text import share_text
 
 FOREVER = 1e9  # seconds: a mount may be without a source for years
 
@@ -187,7 +187,7 @@ class IcecastListeners:
         id, self._next = self._next, self._next + 1
         now = self._clock.seconds()
         # Each request has its own copies, of 60 to 200 bytes; most listeners have equal ones.
-        mount, channel, fallback, agent = map(intern, (mount, channel, fallback, agent))
+        mount, channel, fallback, agent = map(share_text, (mount, channel, fallback, agent))
         return Listener(self, hub, id, mount, channel, fallback, address, agent, now)
 
     def add(self, listener: Listener) -> None:

@@ -4,13 +4,13 @@ What is stored of the first request of a session.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rt_twisted.access.keys import CREDENTIAL_HEADERS
 from rt_twisted.codecs.query import parse_cookies, parse_query
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.shared_text import share_text
 
 # Only sessions with an application store all of them: cookies would take more memory than
 # everything else of a session.
@@ -85,4 +85,4 @@ class Handshake:
 def _value(exchange: IExchange, name: str) -> str | None:
     value = exchange.header(name)
     # Thousands of sessions have the same Host and Origin.
-    return value if value is None else sys.intern(value)
+    return value if value is None else share_text(value)
