@@ -5,6 +5,7 @@ Applications that are asked, filter messages and publish their keys, over real c
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.pems import Authority
 from tests.real.conftest import PATIENCE, StartDaemon, require
 from tests.real.test_access import request
 from tests.real.test_admin import until
@@ -39,12 +41,14 @@ class Application:
         asked: the headers of all requests so far.
         connections: from which they came.
         url: of the server.
+        authority: file of the certificate that signed the server's; "" without TLS.
     """
 
     answer: Callable[[Headers, bytes], Answer] = lambda headers, body: (204, {}, b"")
     asked: list[dict[str, str]] = field(default_factory=list)
     connections: set[int] = field(default_factory=set)
     url: str = ""
+    authority: str = ""
 
 
 class UnixServer(ThreadingMixIn, UnixStreamServer):
@@ -58,7 +62,7 @@ class UnixServer(ThreadingMixIn, UnixStreamServer):
 @pytest.fixture(params=["tcp"])
 def application(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Application]:
     """
-    Run an application; a test may ask for one on a unix socket.
+    Run an application; a test may ask for one on a unix socket, or with TLS.
     """
     made = Application()
 
@@ -98,6 +102,13 @@ def application(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Appl
     else:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
         made.url = f"http://127.0.0.1:{server.server_address[1]}/may"
+    if request.param == "tls":
+        authority = Authority(tmp_path)
+        secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        secure.load_cert_chain(*authority.pair("app", "localhost"))
+        server.socket = secure.wrap_socket(server.socket, server_side=True)
+        made.url = f"https://localhost:{server.server_address[1]}/may"
+        made.authority = authority.file
     with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield made
@@ -146,6 +157,25 @@ def test_what_an_application_is_asked(daemon: StartDaemon, application: Applicat
     }  # fmt: skip
     assert len(application.asked) == 3
     assert len(application.connections) == 1
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("application", ["tls"], indirect=True)
+def test_an_application_is_asked_over_tls(daemon: StartDaemon, application: Application) -> None:
+    """
+    Its certificate must be signed by an authority that the machine trusts: otherwise it is not
+    asked, and no client is admitted.
+    """
+    options = (ROOM, "--allow=app", f"--authorize={application.url}")
+    trusting = daemon(*options, environment={"SSL_CERT_FILE": application.authority})
+    for _ in range(2):
+        assert fetch(trusting.port, "/room/7?format=json")[0] == 200
+    assert len(application.asked) == 2
+    assert len(application.connections) == 1
+    doubting = daemon(*options)
+    assert fetch(doubting.port, "/room/7?format=json")[0] == 503
+    assert len(application.asked) == 2
+    assert "certificate" in doubting.log
 
 
 @pytest.mark.limit(60)

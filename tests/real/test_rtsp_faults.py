@@ -89,6 +89,27 @@ def test_a_stopped_publisher_loses_its_channel(
     assert largest_step(probe(tmp_path / "seen.mp4")) < 0.09
 
 
+def test_viewers_stay_while_a_publisher_is_killed_and_back(
+    daemon: StartDaemon, start: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    The next publisher continues the stream, within the grace time and without a hole in its times.
+    """
+    server = daemon(*OPEN, "--live-timeout=20", "--live-grace=10")
+    seen = viewer(f"{server.url}/cam.mp4", "seen.mp4")
+    first = push(start, server, 60)
+    wait_for(lambda: is_live(server))
+    wait_for(lambda: stats(server)["live"]["viewers"] == 1)
+    first.kill()
+    wait_for(lambda: stats(server)["live"]["publishers"] == 0)
+
+    assert output(push(start, server, 3)) == ""
+
+    assert output(seen).startswith("200 ")
+    assert decoded(tmp_path / "seen.mp4")[0] >= 75
+    assert largest_step(probe(tmp_path / "seen.mp4")) < 0.09
+
+
 def test_a_publisher_takes_over(
     daemon: StartDaemon, start: Camera, viewer: Camera, tmp_path: Path
 ) -> None:
