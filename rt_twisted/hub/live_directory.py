@@ -11,6 +11,7 @@ from rt_twisted.hub.peer_table import PeerTable
 
 INTERVAL = 2.0  # seconds between two announcements of a node with publishers
 EXPIRE = 3 * INTERVAL  # seconds after which a node without announcements has ended
+TOLERANCE = 0.5  # seconds: `announce` is called once a second, sometimes a little early
 MAX_STREAMS = 10_000  # of a node
 MAX_NAME = 1024  # characters of a channel
 
@@ -34,7 +35,8 @@ class LiveAnnouncer:
         Announce *names* if they have changed, or every INTERVAL. No names are announced once.
         """
         changed = names != self._names
-        if not changed and (not names or now - self._announced_at < INTERVAL):
+        due = self._announced_at + INTERVAL - TOLERANCE
+        if not changed and (not names or now < due):
             return
         self._names, self._announced_at = names, now
         self._announce({"streams": [*names]})

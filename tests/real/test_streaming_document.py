@@ -47,7 +47,7 @@ def published(command: str, url: str) -> list[str]:
     for device, replacement in DEVICES:
         command = re.sub(device, replacement, command)
     *words, target = shlex.split(command.replace("http://127.0.0.1:8080", url))
-    return [words[0], "-v", "error", *words[1:], "-t", "3", target]
+    return [words[0], "-v", "error", *words[1:], "-t", "6", target]
 
 
 @pytest.mark.limit(90)
@@ -62,7 +62,8 @@ def test_commands_of_ffmpeg(
     Each stream can be recorded as the document says, in one of the containers, and decoded.
     """
     monkeypatch.chdir(tmp_path)
-    encode(tmp_path / "film.mp4", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac")
+    codecs = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac")
+    encode(tmp_path / "film.mp4", *codecs, seconds=6)  # viewers ask again after up to 3 s
     server = daemon("--live-grace=1", "--live-timeout=20")
     [record] = commands("curl")
     viewers = []

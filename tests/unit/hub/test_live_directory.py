@@ -73,6 +73,16 @@ def test_a_node_announces_changes_at_once_and_else_at_an_interval() -> None:
     assert node.count == count
 
 
+def test_an_announcement_is_not_late_if_its_call_is_early() -> None:
+    """
+    A list of a node that has started waits for the interval, not for the next call.
+    """
+    node = Node("one")
+    for second in (0.3, 1.2999, 2.2998):
+        node.announcer.announce(("a",), second)
+    assert node.count == 2
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=5),
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children),
