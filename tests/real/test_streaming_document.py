@@ -27,7 +27,8 @@ DEVICES = (
     (r"-f x11grab .*? -i :0\.0", PICTURE),
     (r"-re -f lavfi -i testsrc=\S+", PICTURE),
     (r"-f alsa -i default", TONE),
-    (r"-rtsp_transport tcp -i rtsp://\S+", "-re -i film.mp4"),
+    (r"-rtsp_transport tcp -i rtsp://\S+", "-re -i source.mp4"),
+    (r"-i film\.mp4", "-i source.mp4"),  # what is recorded is film.mp4
 )
 
 
@@ -63,7 +64,7 @@ def test_commands_of_ffmpeg(
     """
     monkeypatch.chdir(tmp_path)
     codecs = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac")
-    encode(tmp_path / "film.mp4", *codecs, seconds=6)  # viewers ask again after up to 3 s
+    encode(tmp_path / "source.mp4", *codecs, seconds=6)  # viewers ask again after up to 3 s
     server = daemon("--live-grace=1", "--live-timeout=20")
     [record] = commands("curl")
     viewers = []
