@@ -316,7 +316,7 @@ class QuickServer(Server):
         return self.logPrefix()
 
     def startReading(self) -> None:
-        if not self.is_reading:
+        if not self.is_reading:  # most never stop, and need no attribute of their own
             self.is_reading = True
         if self.coalesced is None:
             self.reactor.addReader(self)

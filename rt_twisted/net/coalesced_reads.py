@@ -48,23 +48,15 @@ class CoalescedReads:
         """
         Read *connection* with the others from now on.
         """
-        if connection.coalesced is None and connection.connected:
-            was_reading = connection.is_reading
-            connection.stopReading()
-            connection.coalesced = self
-            if was_reading:
-                connection.startReading()
+        if connection.coalesced is None:
+            _let_read(self, connection)
 
     def discard(self, connection: QuickServer) -> None:
         """
         Let the reactor read *connection* again.
         """
-        if connection.coalesced is self and connection.connected:
-            was_reading = connection.is_reading
-            connection.stopReading()
-            connection.coalesced = None
-            if was_reading:
-                connection.startReading()
+        if connection.coalesced is self:
+            _let_read(None, connection)
 
     def start_reading(self, connection: QuickServer) -> None:
         """
@@ -150,6 +142,18 @@ class CoalescedReads:
             self._reactor._disconnectSelectable(connection, why, True)
         except Exception:
             _log.failure("while {connection} ends", connection=connection)
+
+
+def _let_read(reads: CoalescedReads | None, connection: QuickServer) -> None:
+    """
+    Let *reads* read an open connection, or the reactor if None, as soon as it is to be read.
+    """
+    if connection.connected:
+        was_reading = connection.is_reading
+        connection.stopReading()
+        connection.coalesced = reads
+        if was_reading:
+            connection.startReading()
 
 
 def quick_server_below(transport: Any) -> QuickServer | None:

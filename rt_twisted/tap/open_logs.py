@@ -14,22 +14,14 @@ def open_access_log(options: Options) -> LogFile | None:
     """
     Open the access log; None without one.
     """
-    path = options["access-log"]
-    try:
-        return LogFile(path, _owner(options)) if path else None
-    except OSError as error:
-        raise setting_error(options, "access-log", f"{path}: {error.strerror}") from None
+    return _open_setting(options, "access-log")
 
 
 def open_audit_log(options: Options) -> LogFile | None:
     """
     Open the audit log; None without one.
     """
-    path = options["audit-log"]
-    try:
-        return LogFile(path, _owner(options)) if path else None
-    except OSError as error:
-        raise setting_error(options, "audit-log", f"{path}: {error.strerror}") from None
+    return _open_setting(options, "audit-log")
 
 
 def open_log(options: Options) -> LogFile | None:
@@ -47,6 +39,17 @@ def open_log(options: Options) -> LogFile | None:
         return LogFile(path, _owner(options))
     except OSError as error:
         raise SettingError(f"--logfile: {path}: {error.strerror}") from None
+
+
+def _open_setting(options: Options, name: str) -> LogFile | None:
+    """
+    Open the log file that the setting *name* names; None if it is unset.
+    """
+    path = options[name]
+    try:
+        return LogFile(path, _owner(options)) if path else None
+    except OSError as error:
+        raise setting_error(options, name, f"{path}: {error.strerror}") from None
 
 
 def _owner(options: Options) -> Owner:
